@@ -1,0 +1,76 @@
+// Command certlab is a person's tool for Certlab: a client of the controller's API, a reader of submissions, and the local lab.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"certlab/internal/version"
+)
+
+// cli is the command line; each group of commands has a file of its own.
+type cli struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+
+	Submission submissionCmd `cmd:"" help:"Read submissions, and add them to the controller."`
+}
+
+// An exitCode ends the program with that code and no further message.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// streams are what a command reads from and writes to.
+type streams struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// run parses args, runs the command and returns the exit code: 0 for success, 1 when the command failed, 2 when the arguments
+// are wrong, or what the command asked for.
+func run(ctx context.Context, args []string, std streams) int {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("certlab"),
+		kong.Description("Certlab: a hardware certification lab on Juju and MAAS."),
+		kong.Vars{"version": version.Version},
+		kong.Writers(std.out, std.err),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		fmt.Fprintf(std.err, "certlab: %v\n", err)
+		return 1
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(std.err, "certlab: %v (see certlab --help)\n", err)
+		return 2
+	}
+	err = command.Run()
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	default:
+		fmt.Fprintf(std.err, "certlab: %v\n", err)
+		return 1
+	}
+}

@@ -1,0 +1,4 @@
+package main
+
+// submissionCmd groups the commands on submissions.
+type submissionCmd struct{}
