@@ -1,0 +1,53 @@
+# Certlab's make targets. `make help` lists them.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BIN     := build/bin
+CHARMS  := build/charms
+ARCH    := $(shell go env GOARCH)
+LDFLAGS := -s -w -X certlab/internal/version.Version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint build pack bench soak clean FORCE
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: Debian packages when root, and the pinned Checkbox in .venv
+	@scripts/setup
+
+demo: setup pack ## Three machines run a real Checkbox plan in the local lab; prints a table and a URL
+	@scripts/demo
+
+test: setup pack ## Every test, with the race detector, real Pebble, real Checkbox and the bundle in the local lab
+	go vet ./...
+	CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble \
+	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) \
+		go test -race -timeout 14m $(TESTFLAGS) ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+build: $(BIN)/pebble ## The programs, into build/bin
+	@mkdir -p $(BIN)
+	$(GOBUILD) -o $(BIN)/ ./cmd/...
+
+$(BIN)/pebble: go.mod
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ github.com/canonical/pebble/cmd/pebble
+
+pack: build ## The charms of this machine's architecture, into build/charms (PLATFORMS="amd64 arm64" for both)
+	@scripts/pack $(or $(PLATFORMS),$(ARCH))
+
+bench: setup pack ## The benchmarks, as ratios against something measured in the same run
+	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) go test -run '^$$' -bench . -benchmem ./tests/bench/...
+
+soak: setup pack ## The interruption tests again and again: make soak MINUTES=30
+	CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble \
+	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) \
+		scripts/soak $(or $(MINUTES),10)
+
+clean: ## Remove what was built; the local lab and .venv stay
+	rm -rf build
