@@ -15,6 +15,8 @@ type ControllerDesired struct {
 	MinFreeBytes       int64           `json:"min_free_bytes"`       // below it no new runs are handed out
 	RetentionDays      int             `json:"retention_days"`       // 0: for ever
 	MaxSubmissionBytes int64           `json:"max_submission_bytes"` //
+	LogLevel           string          `json:"log_level"`            // debug, info, warning or error
+	DispatchCommand    []string        `json:"dispatch_command"`     // what refreshes the unit's status and databag (juju-exec …)
 	Agents             []EnrolledAgent `json:"agents"`               // sorted by relation, then unit
 }
 
@@ -29,6 +31,17 @@ type EnrolledAgent struct {
 // ControllerPublic is what certlabd publishes in <run directory>/public.json for the charm to put in its databag.
 type ControllerPublic struct {
 	CAs []string `json:"cas"` // PEM, newest first
+}
+
+// ControllerHealth is the answer of GET /health/ready, with status 200 when Ready and 503 when not.
+type ControllerHealth struct {
+	Ready    bool   `json:"ready"`
+	Applied  string `json:"applied"` // SHA-256 of the desired-state file that is in force, lower-case hex
+	Version  string `json:"version"`
+	Machines int    `json:"machines"`          // enrolled or known
+	Running  int    `json:"running"`           // runs in progress
+	DiskLow  bool   `json:"disk_low"`          // less than MinFreeBytes are free: no new runs
+	Problem  string `json:"problem,omitempty"` // one sentence for the operator, with what to do
 }
 
 // Files in certlabd's run directory (certlabd run --dir DIR).
