@@ -1,0 +1,311 @@
+package results
+
+import (
+	"archive/tar"
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"unicode/utf8"
+)
+
+// Names within an archive. Nothing else is expected, but other files are tolerated: what a newer Checkbox adds must not make an
+// archive unreadable.
+const (
+	submissionName = "submission.json"
+	outputDir      = "test_output/"
+	attachmentDir  = "attachment_files/"
+	stderrSuffix   = ".stderr"
+)
+
+// archiveReader walks over an archive's members.
+type archiveReader struct {
+	limits  Limits
+	src     *sourceReader
+	xz      io.ReadCloser
+	raw     *countingReader
+	tar     *tar.Reader
+	members int
+}
+
+// countingReader bounds what unpacking gives.
+type countingReader struct {
+	r   io.Reader
+	n   int64
+	lim Limits
+	src *sourceReader
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if c.n > c.lim.TotalSize {
+		return 0, limitError("total-size", c.lim.TotalSize)
+	}
+	if c.n > ratioFloor && c.src.n > 0 && c.n/c.src.n > c.lim.Ratio {
+		return 0, limitError("ratio", c.lim.Ratio)
+	}
+	return n, err
+}
+
+func newArchiveReader(in *bufio.Reader, src *sourceReader, limits Limits) *archiveReader {
+	a := &archiveReader{limits: limits, src: src, xz: unxz(in, limits.Dictionary)}
+	a.raw = &countingReader{r: a.xz, lim: limits, src: src}
+	a.tar = tar.NewReader(a.raw)
+	return a
+}
+
+func (a *archiveReader) Close() error { return a.xz.Close() }
+
+// next goes to the next file; io.EOF after the last one, when the archive's end has been checked.
+func (a *archiveReader) next() (Member, error) {
+	for {
+		h, err := a.tar.Next()
+		if err == io.EOF {
+			return Member{}, a.finish()
+		}
+		if err != nil {
+			return Member{}, a.failed(err)
+		}
+		if a.members++; a.members > a.limits.Members {
+			return Member{}, limitError("members", int64(a.limits.Members))
+		}
+		name, err := memberName(h.Name, a.limits.NameLength)
+		if err != nil {
+			return Member{}, err
+		}
+		if err := memberType(h); err != nil {
+			return Member{}, inMember(err, name)
+		}
+		if h.Typeflag == tar.TypeDir {
+			continue
+		}
+		if h.Size > a.limits.MemberSize {
+			return Member{}, inMember(limitError("member-size", a.limits.MemberSize), name)
+		}
+		return Member{Name: name, Size: h.Size}, nil
+	}
+}
+
+// memberType accepts plain files, and the directories of an archive that a person packed again.
+func memberType(h *tar.Header) error {
+	bad := func(what string) error { return &Error{Kind: BadType, Detail: "it is " + what} }
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return bad("a sparse file")
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeDir:
+		return nil
+	case tar.TypeLink:
+		return bad("a hard link")
+	case tar.TypeSymlink:
+		return bad("a symbolic link")
+	case tar.TypeChar, tar.TypeBlock:
+		return bad("a device")
+	case tar.TypeFifo:
+		return bad("a named pipe")
+	case tar.TypeGNUSparse:
+		return bad("a sparse file")
+	}
+	return bad(fmt.Sprintf("of tar's type %q", h.Typeflag))
+}
+
+// memberName checks a name and removes a leading "./" and a directory's slash.
+func memberName(name string, max int) (string, error) {
+	bad := func(why string) (string, error) {
+		return "", &Error{Kind: BadPath, Member: name, Detail: why}
+	}
+	if len(name) > max {
+		e := limitError("name-length", int64(max))
+		e.Member = strings.ToValidUTF8(name[:64], "\uFFFD") + "…"
+		return "", e
+	}
+	switch {
+	case !utf8.ValidString(name):
+		name = strings.ToValidUTF8(name, "\uFFFD")
+		return bad("the name is not UTF-8")
+	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return bad("the name has control characters")
+	case strings.Contains(name, `\`):
+		return bad("the name has a backslash")
+	case strings.HasPrefix(name, "/"):
+		return bad("the name is absolute")
+	}
+	clean := strings.TrimPrefix(name, "./")
+	clean = strings.TrimSuffix(clean, "/")
+	if clean == "" {
+		return ".", nil
+	}
+	if path.Clean(clean) != clean || clean == ".." || strings.HasPrefix(clean, "../") {
+		return bad("the name is not a plain path")
+	}
+	return clean, nil
+}
+
+// finish checks that nothing follows the end of the tar archive but its padding, nor the end of the xz stream.
+func (a *archiveReader) finish() error {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := a.raw.Read(buf)
+		for _, b := range buf[:n] {
+			if b != 0 {
+				return &Error{Kind: TrailingData, Detail: "something follows the end of the tar archive"}
+			}
+		}
+		if err == io.EOF {
+			return io.EOF
+		}
+		if err != nil {
+			return a.failed(err)
+		}
+	}
+}
+
+// failed makes an Error of what tar or xz said.
+func (a *archiveReader) failed(err error) error {
+	var e *Error
+	switch {
+	case a.src.err != nil:
+		return a.src.err
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &Error{Kind: Truncated, Detail: "the archive ends too early", Err: err}
+	}
+	return &Error{Kind: Corrupt, Err: err}
+}
+
+// memberReader reads the current member; its errors are *Error.
+type memberReader struct{ a *archiveReader }
+
+func (m memberReader) Read(p []byte) (int, error) {
+	n, err := m.a.tar.Read(p)
+	if err != nil && err != io.EOF {
+		err = m.a.failed(err)
+	}
+	return n, err
+}
+
+func readArchive(in *bufio.Reader, src *sourceReader, opts Options) (*Submission, error) {
+	a := newArchiveReader(in, src, opts.Limits)
+	defer a.Close()
+	sub := new(Submission)
+	held := &budget{left: opts.Limits.Held, max: opts.Limits.Held}
+	seen := make(map[string]int)
+	var again []string // names that came more than once
+	found := false
+	for {
+		m, err := a.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := held.take(2*len(m.Name) + 128); err != nil {
+			return nil, err
+		}
+		if seen[m.Name]++; seen[m.Name] > 1 {
+			if !strings.HasPrefix(m.Name, outputDir) && !strings.HasPrefix(m.Name, attachmentDir) {
+				return nil, duplicate(m.Name)
+			}
+			again = append(again, m.Name)
+		}
+		sub.Members = append(sub.Members, m)
+		if m.Name == submissionName {
+			found = true
+			err = decodeJSON(memberReader{a}, opts, sub, held)
+		} else {
+			err = pass(memberReader{a}, m, opts.Member)
+		}
+		if err != nil {
+			return nil, inMember(err, m.Name)
+		}
+	}
+	if !found {
+		return nil, &Error{Kind: NoSubmission, Detail: "the archive has no " + submissionName}
+	}
+	return sub, sub.assign(seen, again)
+}
+
+func duplicate(name string) error {
+	return &Error{Kind: DuplicateMember, Member: name, Detail: "the archive has it twice"}
+}
+
+// pass reads a member to its end, into what sink gives for it.
+func pass(r io.Reader, m Member, sink func(Member) io.Writer) error {
+	var w io.Writer
+	if sink != nil {
+		w = sink(m)
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 && w != nil {
+			if err := writeTo(w, buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// slug is the file name that Checkbox makes of a full id (runner.py:slugify). Two ids can have the same.
+func slug(id string) string {
+	var b strings.Builder
+	b.Grow(len(id))
+	for _, r := range id {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_', r == '.', r == '-':
+			b.WriteRune(r)
+		default:
+			b.WriteByte('_')
+		}
+	}
+	return b.String()
+}
+
+// assign finds each job's output among the members, and judges members that came more than once: with jobs whose ids give the
+// same name Checkbox writes such archives, without it is a trick.
+func (s *Submission) assign(seen map[string]int, again []string) error {
+	claims := make(map[string]int)
+	names := func(section Section, id string) (stdout, stderr string) {
+		dir := outputDir
+		if section == Attachments {
+			dir = attachmentDir
+		}
+		stdout = dir + slug(id)
+		return stdout, stdout + stderrSuffix
+	}
+	for section, r := range s.Records() {
+		stdout, stderr := names(section, r.ID)
+		claims[stdout]++
+		claims[stderr]++
+	}
+	for _, name := range again {
+		if claims[name] < seen[name] {
+			return duplicate(name)
+		}
+	}
+	for section, r := range s.Records() {
+		stdout, stderr := names(section, r.ID)
+		if seen[stdout] > 0 {
+			r.Stdout = stdout
+			r.SharedOutput = claims[stdout] > 1
+		}
+		if seen[stderr] > 0 {
+			r.Stderr = stderr
+			r.SharedOutput = r.SharedOutput || claims[stderr] > 1
+		}
+	}
+	return nil
+}
