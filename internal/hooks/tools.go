@@ -76,13 +76,13 @@ func (t *Tools) Run(ctx context.Context, cmd Command) ([]byte, error) {
 	case limited.Err() != nil:
 		return nil, fmt.Errorf("cannot run %s: it did not end within %s", cmd.Name, timeout)
 	case errors.As(err, &exit):
-		return nil, &ToolError{Tool: cmd.Name, Code: exit.ExitCode(), Stderr: strings.TrimSpace(stderr.String())}
+		return nil, &ToolError{Tool: cmd.Name, Code: exit.ExitCode(), Stderr: strings.TrimSpace(stderr.buf.String())}
 	case err != nil:
 		return nil, fmt.Errorf("cannot run %s: %w", cmd.Name, err)
 	case stdout.over:
 		return nil, fmt.Errorf("cannot run %s: it printed more than %d bytes", cmd.Name, maxStdout)
 	}
-	return stdout.Bytes(), nil
+	return stdout.buf.Bytes(), nil
 }
 
 // find looks the tool up in the PATH of t.Environ, which is the dispatch's own: Juju's directory of tools comes first in it.
@@ -130,17 +130,17 @@ func (t *Tools) Sweep() {
 
 // limitedBuffer keeps the first max bytes and takes the rest without keeping it.
 type limitedBuffer struct {
-	bytes.Buffer
+	buf  bytes.Buffer // not embedded: its ReadFrom would go past Write
 	max  int
 	over bool
 }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	room := b.max - b.Len()
-	if room < len(p) {
+	if room := b.max - b.buf.Len(); room < len(p) {
 		b.over = true
-		b.Buffer.Write(p[:room])
-		return len(p), nil
+		b.buf.Write(p[:room])
+	} else {
+		b.buf.Write(p)
 	}
-	return b.Buffer.Write(p)
+	return len(p), nil
 }

@@ -134,7 +134,7 @@ func TestWhatAToolPrintsIsBounded(t *testing.T) {
 	_, err := tools.Run(t.Context(), hooks.Command{Name: "a"})
 	var refusal *hooks.ToolError
 	require.ErrorAs(t, err, &refusal)
-	require.Len(t, refusal.Stderr, 4<<10)
+	require.Equal(t, 4<<10, len(refusal.Stderr))
 }
 
 func TestSweepDeletesWhatAKilledDispatchHasLeft(t *testing.T) {
