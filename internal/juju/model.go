@@ -111,6 +111,7 @@ func (s *State) init() {
 		makeMap(&u.Uniter.Relations)
 		makeMap(&u.Uniter.Storage)
 		makeMap(&u.Uniter.Secrets)
+		makeMap(&u.Uniter.Obsolete)
 		for _, r := range u.Uniter.Relations {
 			makeMap(&r.Joined)
 			makeMap(&r.Apps)
@@ -193,13 +194,14 @@ func (m *Model) Now() time.Time { return m.clock.Now().UTC() }
 // Clock is what the model was given.
 func (m *Model) Clock() Clock { return m.clock }
 
-// NewID makes the id of a secret: 20 characters of 0-9 and a-v, as Juju's are.
+// NewID makes the id of a secret as Juju does: 96 bits as 20 characters of 0-9 and a-v, of which the last is therefore 0 or g.
 func (m *Model) NewID() string {
 	const alphabet = "0123456789abcdefghijklmnopqrstuv"
 	raw := m.randomBytes(20)
 	for i, b := range raw {
 		raw[i] = alphabet[b&31]
 	}
+	raw[19] = "0g"[raw[19]&1]
 	return string(raw)
 }
 

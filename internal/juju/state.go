@@ -131,6 +131,8 @@ type Application struct {
 	LeaseEnd    time.Time           `json:"lease_end,omitzero"`
 	Status      Status              `json:"status"` // set by the leader with status-set --application; Status.Status empty: derived from units
 	Created     time.Time           `json:"created"`
+	// LeaderSettings are those of leader-set, which only 3.6 has.
+	LeaderSettings map[string]string `json:"leader_settings,omitempty"`
 	// ConfigVersion counts changes of config that agents are told of. `juju config --reset` does not count on 4.0.15.
 	ConfigVersion int `json:"config_version,omitempty"`
 	// CharmVersion counts refreshes: the same file again is a new revision and an upgrade-charm.
@@ -383,8 +385,6 @@ type SecretRevision struct {
 	Created  time.Time         `json:"created"`
 	Updated  time.Time         `json:"updated"`
 	Expire   time.Time         `json:"expire,omitzero"`
-	// Tracked: some consumer has read this revision. When none does any more, the owner is told by secret-remove.
-	Tracked bool `json:"tracked,omitempty"`
 	// Obsolete: no consumer holds it and a newer one exists; the owner gets secret-remove for it.
 	Obsolete bool `json:"obsolete,omitempty"`
 }
@@ -578,7 +578,9 @@ type Uniter struct {
 	Secrets     map[string]int         `json:"secrets,omitempty"` // latest revision that secret-changed told of
 	Stopped     bool                   `json:"stopped,omitempty"`
 	Removed     bool                   `json:"removed,omitempty"`
-	UpdateAt    time.Time              `json:"update_at,omitzero"` // when update-status is due
+	// Obsolete are the revisions of own secrets that secret-remove has told of, as "id/revision".
+	Obsolete map[string]bool `json:"obsolete,omitempty"`
+	UpdateAt time.Time       `json:"update_at,omitzero"` // when update-status is due
 }
 
 // A LocalRelation is how far a unit's charm has been told of one relation.
