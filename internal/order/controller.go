@@ -4,14 +4,17 @@ package order
 // service's run directory), atomically and with mode 0600. certlabd reads it at start and on SIGHUP;
 // GET /health/ready names the SHA-256 of the file that is in force.
 type ControllerDesired struct {
-	Unit               string          `json:"unit"`
-	ModelUUID          string          `json:"model_uuid"`
-	SiteName           string          `json:"site_name"`
-	Port               int             `json:"port"`
-	BindAddress        string          `json:"bind_address"`         // empty: all addresses
-	Addresses          []string        `json:"addresses"`            // IPs and names that the server certificate must be good for
-	ExternalURL        string          `json:"external_url"`         // base of links for people; empty: from the first address
-	DataDir            string          `json:"data_dir"`             // the storage: database, blobs, keys
+	Unit        string   `json:"unit"`
+	ModelUUID   string   `json:"model_uuid"`
+	SiteName    string   `json:"site_name"`
+	Port        int      `json:"port"`
+	BindAddress string   `json:"bind_address"` // empty: all addresses
+	Addresses   []string `json:"addresses"`    // IPs and names that the server certificate must be good for
+	ExternalURL string   `json:"external_url"` // base of links for people; empty: from the first address
+	DataDir     string   `json:"data_dir"`     // the storage: database, blobs, keys
+	// DataMark names a file in DataDir without which certlabd refuses to start: the charm has put it into the storage, and where it is
+	// missing, the storage is not mounted (yet). Empty: nothing is demanded.
+	DataMark           string          `json:"data_mark,omitempty"`
 	MinFreeBytes       int64           `json:"min_free_bytes"`       // below it no new runs are handed out
 	RetentionDays      int             `json:"retention_days"`       // 0: for ever
 	MaxSubmissionBytes int64           `json:"max_submission_bytes"` //
@@ -38,7 +41,7 @@ type ControllerHealth struct {
 	Ready    bool   `json:"ready"`
 	Applied  string `json:"applied"` // SHA-256 of the desired-state file that is in force, lower-case hex
 	Version  string `json:"version"`
-	Machines int    `json:"machines"`          // enrolled or known
+	Machines int    `json:"machines"`          // that an agent may act for now
 	Running  int    `json:"running"`           // runs in progress
 	DiskLow  bool   `json:"disk_low"`          // less than MinFreeBytes are free: no new runs
 	Problem  string `json:"problem,omitempty"` // one sentence for the operator, with what to do

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -70,4 +71,10 @@ func tail(b []byte, n int) []byte {
 		return b[len(b)-n:]
 	}
 	return b
+}
+
+// Installed reports whether the unit's systemd unit file is there: after Apply, and until Remove.
+func (w *Workload) Installed() bool {
+	_, err := os.Stat(w.unitFilePath())
+	return err == nil
 }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"unicode"
+
+	"certlab/internal/hooks"
+	"certlab/internal/order"
+)
+
+// options are the charm's, as charmcraft.yaml has them.
+type options struct {
+	Port              int64  `config:"port"`
+	BindAddress       string `config:"bind-address"`
+	ExternalURL       string `config:"external-url"`
+	SiteName          string `config:"site-name"`
+	MinFreeSpace      int64  `config:"min-free-space"` // MiB
+	RetentionDays     int64  `config:"retention-days"`
+	MaxSubmissionSize int64  `config:"max-submission-size"` // MiB
+	LogLevel          string `config:"log-level"`
+}
+
+const (
+	maxMiB  = 1 << 30 // a PiB
+	maxDays = 36500
+	maxName = 100 // bytes
+)
+
+// desired translates the options into the part of certlabd's desired state that they decide. What an operator has to mend comes
+// back as a blocked status that names the option.
+func (o options) desired(model string) (order.ControllerDesired, error) {
+	d := order.ControllerDesired{
+		SiteName:           strings.TrimSpace(o.SiteName),
+		Port:               int(o.Port),
+		BindAddress:        strings.TrimSpace(o.BindAddress),
+		MinFreeBytes:       o.MinFreeSpace << 20,
+		RetentionDays:      int(o.RetentionDays),
+		MaxSubmissionBytes: o.MaxSubmissionSize << 20,
+		LogLevel:           strings.TrimSpace(o.LogLevel),
+	}
+	for _, limit := range []struct {
+		name            string
+		value, min, max int64
+	}{
+		{"port", o.Port, 1, 65535},
+		{"min-free-space", o.MinFreeSpace, 0, maxMiB},
+		{"retention-days", o.RetentionDays, 0, maxDays},
+		{"max-submission-size", o.MaxSubmissionSize, 1, maxMiB},
+	} {
+		if limit.value < limit.min || limit.value > limit.max {
+			return d, hooks.Blocked("set %s to a number from %d to %d (it is %d)", limit.name, limit.min, limit.max, limit.value)
+		}
+	}
+	if d.BindAddress != "" {
+		address, err := netip.ParseAddr(d.BindAddress)
+		if err != nil || address.Zone() != "" {
+			return d, hooks.Blocked("set bind-address to an IP address of the machine, or reset it")
+		}
+		d.BindAddress = address.String()
+	}
+	var err error
+	if d.ExternalURL, err = externalURL(o.ExternalURL); err != nil {
+		return d, err
+	}
+	if d.SiteName == "" {
+		d.SiteName = model
+	}
+	if len(d.SiteName) > maxName || strings.ContainsFunc(d.SiteName, unicode.IsControl) {
+		return d, hooks.Blocked("set site-name to one line of at most %d bytes", maxName)
+	}
+	switch d.LogLevel {
+	case "debug", "info", "warning", "error":
+	default:
+		return d, hooks.Blocked("set log-level to debug, info, warning or error")
+	}
+	return d, nil
+}
+
+// externalURL returns the URL without a slash at its end, so that paths can be appended.
+func externalURL(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return "", nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", hooks.Blocked("set external-url to a URL such as https://lab.example.com, without user, query and fragment, or reset it")
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// agentURLs are the URLs at which agents reach the API, best first.
+func agentURLs(addresses []string, port string) []string {
+	urls := []string{} // not null
+	for _, address := range addresses {
+		urls = append(urls, "https://"+net.JoinHostPort(address, port))
+	}
+	return urls
+}

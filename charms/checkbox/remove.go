@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"certlab/internal/hooks"
+	"certlab/internal/workload"
+)
+
+// cancelTime is how long a removed unit waits for the run that it ends.
+const cancelTime = 60 * time.Second
+
+// remove ends the agent and takes its programs off the machine. Results that no controller has taken stay, and the log says
+// where. It runs on stop, on remove, on both or on neither.
+func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
+	a, err := sys.agent(u)
+	if err != nil {
+		return err
+	}
+	undelivered, known := a.wind(ctx, u)
+	if err := a.Remove(ctx); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(a.providersDir()); err != nil {
+		return fmt.Errorf("cannot remove providers: %w", err)
+	}
+	if err := os.RemoveAll(a.file(secretFile)); err != nil {
+		return fmt.Errorf("cannot remove the secret environment: %w", err)
+	}
+	for _, name := range []string{resourceFile, relationFile} {
+		if err := os.RemoveAll(filepath.Join(a.Base(), name)); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(a.Dir()); err == nil {
+		switch {
+		case undelivered > 0:
+			u.Log.Warn("results that no controller has taken stay on the machine", "runs", undelivered, "directory", a.Dir())
+		case !known:
+			u.Log.Warn("the agent could not be asked whether all results are delivered, so its files stay on the machine", "directory", a.Dir())
+		default:
+			if err := os.RemoveAll(a.Dir()); err != nil {
+				return fmt.Errorf("cannot remove the agent's files: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// wind ends the run in progress and gives the agent a little time to deliver. It returns how many runs are not delivered, and
+// whether the agent could be asked.
+func (a agent) wind(ctx context.Context, u *hooks.Unit) (undelivered int, known bool) {
+	status, err := a.status(ctx)
+	if err != nil {
+		return 0, false
+	}
+	if status.Current != nil {
+		err := a.socket.Call(ctx, "POST", "/v1/runs/"+status.Current.Run+"/cancel", nil, nil)
+		var refused *workload.APIError
+		if err != nil && !errors.As(err, &refused) { // refused: it has ended by itself
+			u.Log.Warn("cannot end the run in progress", "run", status.Current.Run, "error", err)
+		}
+	}
+	workload.WaitFor(ctx, cancelTime, func(ctx context.Context) bool {
+		now, err := a.status(ctx)
+		if err != nil {
+			return true
+		}
+		status = now
+		return now.Current == nil && (now.Undelivered == 0 || now.Controller != "enrolled")
+	})
+	return status.Undelivered, true
+}

@@ -1,0 +1,124 @@
+package workload
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// maxAnswer bounds what a service may answer, in bytes.
+const maxAnswer = 16 << 20
+
+// ErrNotAnswering means that nobody listens on the service's socket: it is not running, or not yet.
+var ErrNotAnswering = errors.New("the service does not answer")
+
+// An APIError is the service's refusal.
+type APIError struct {
+	Status  int    // of HTTP
+	Code    string // the service's word for it, such as not-found; may be empty
+	Message string // for people
+}
+
+func (e *APIError) Error() string { return e.Message }
+
+// Socket is a service's HTTP API on a unix socket.
+type Socket struct{ path string }
+
+// Socket returns the one with that name in the service's directory.
+func (w *Workload) Socket(name string) Socket { return Socket{filepath.Join(w.Dir(), name)} }
+
+// Call sends body as JSON, if it is not nil, and decodes the answer into result, if that is not nil. An answer with a status of 400
+// or more is an *APIError, except one of 503 that can be decoded: a health check's answer is one either way. The time is ctx's.
+func (s Socket) Call(ctx context.Context, method, path string, body, result any) error {
+	var reader io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		reader = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://service"+path, reader)
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	dialed := false
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", s.path)
+			dialed = err == nil
+			return conn, err
+		},
+	}
+	resp, err := transport.RoundTrip(req)
+	switch {
+	case err != nil && !dialed && ctx.Err() == nil:
+		return ErrNotAnswering
+	case err != nil:
+		return fmt.Errorf("cannot ask the service: %w", err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return fmt.Errorf("cannot read the service's answer: %w", err)
+	}
+	if len(data) > maxAnswer {
+		return fmt.Errorf("cannot read the service's answer: it is longer than %d bytes", maxAnswer)
+	}
+	if resp.StatusCode >= 400 {
+		refusal := apiError(resp.StatusCode, data)
+		if resp.StatusCode != http.StatusServiceUnavailable || refusal.Code != "" || result == nil || json.Unmarshal(data, result) != nil {
+			return refusal
+		}
+		return nil
+	}
+	if result == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, result); err != nil {
+		return fmt.Errorf("cannot read the service's answer: %w", err)
+	}
+	return nil
+}
+
+// apiError reads {"error":{"code":…,"message":…}} and {"error":"…"}.
+func apiError(status int, data []byte) *APIError {
+	e := &APIError{Status: status}
+	var answer struct{ Error json.RawMessage }
+	var refusal struct{ Code, Message string }
+	if json.Unmarshal(data, &answer) == nil {
+		switch {
+		case json.Unmarshal(answer.Error, &refusal) == nil:
+			e.Code, e.Message = refusal.Code, refusal.Message
+		case json.Unmarshal(answer.Error, &e.Message) == nil:
+			e.Code = "error"
+		}
+	}
+	if e.Message == "" {
+		e.Message = fmt.Sprintf("the service answered %d %s", status, http.StatusText(status))
+		if text := strings.TrimSpace(string(data)); text != "" && len(text) < 200 && !strings.HasPrefix(text, "{") {
+			e.Message += ": " + text
+		}
+	}
+	return e
+}
+
+// WaitFor asks until done says yes, or returns false after limit. It is for what takes a moment: a hook holds up every other
+// hook on its machine.
+func WaitFor(ctx context.Context, limit time.Duration, done func(context.Context) bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return poll(ctx, func() bool { return done(ctx) }) == nil
+}

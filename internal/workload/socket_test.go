@@ -1,0 +1,71 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSocketCallDecodesAnswersAndRefusals(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "sock")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	socket := Socket{path}
+	require.ErrorIs(t, socket.Call(t.Context(), "GET", "/", nil, nil), ErrNotAnswering)
+
+	answers := map[string]struct {
+		status int
+		body   string
+	}{
+		"/ok":        {200, `{"n":1}`},
+		"/sick":      {503, `{"n":2}`},
+		"/full":      {503, `{"error":{"code":"disk","message":"cannot start: disk is full"}}`},
+		"/missing":   {404, `{"error":{"code":"not-found","message":"cannot find run r1"}}`},
+		"/text":      {400, `{"error":"cannot do that"}`},
+		"/plain":     {405, "method not allowed\n"},
+		"/malformed": {200, `{`},
+	}
+	listener, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := answers[r.URL.Path]
+		w.WriteHeader(a.status)
+		fmt.Fprint(w, a.body)
+	})}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+
+	for path, want := range map[string]struct {
+		n       int
+		message string
+	}{
+		"/ok":        {1, ""},
+		"/sick":      {2, ""},
+		"/full":      {0, "cannot start: disk is full"},
+		"/missing":   {0, "cannot find run r1"},
+		"/text":      {0, "cannot do that"},
+		"/plain":     {0, "the service answered 405 Method Not Allowed: method not allowed"},
+		"/malformed": {0, "cannot read the service's answer: unexpected end of JSON input"},
+	} {
+		var got struct{ N int }
+		err := socket.Call(t.Context(), "GET", path, nil, &got)
+		require.Equal(t, want.n, got.N, path)
+		if want.message == "" {
+			require.NoError(t, err, path)
+		} else {
+			require.EqualError(t, err, want.message, path)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	require.ErrorIs(t, socket.Call(ctx, "GET", "/ok", nil, nil), context.DeadlineExceeded)
+}
