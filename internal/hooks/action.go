@@ -44,7 +44,7 @@ const maxResult = 120_000
 
 var resultKey = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$`)
 
-// reservedResults are keys that Juju keeps for itself. It refuses all but return-code, which it overwrites (seen on 4.0.15).
+// reservedResults are names that Juju keeps for itself. It refuses all but return-code, which it overwrites (seen on 4.0.15).
 var reservedResults = map[string]bool{"stdout": true, "stdout-encoding": true, "stderr": true, "stderr-encoding": true, "return-code": true}
 
 // Set adds results: strings, booleans, numbers, and maps and slices of those, whose keys and indexes are joined by dots. They are sent when
@@ -56,8 +56,10 @@ func (c *ActionCall) Set(results map[string]any) error {
 		return err
 	}
 	for _, key := range sortedKeys(flat) {
-		if reservedResults[key] {
-			return fmt.Errorf("cannot set action result %q: the name is Juju's own", key)
+		for _, part := range strings.Split(key, ".") {
+			if reservedResults[part] {
+				return fmt.Errorf("cannot set action result %q: the name %s is Juju's own", key, part)
+			}
 		}
 		for other := range c.results {
 			if strings.HasPrefix(other, key+".") || strings.HasPrefix(key, other+".") {

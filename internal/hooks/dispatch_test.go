@@ -224,6 +224,7 @@ func TestActionResultsAreNestedByDots(t *testing.T) {
 		}
 		for _, key := range []string{"stdout", "stderr", "stdout-encoding", "return-code"} {
 			require.ErrorContains(t, call.Set(map[string]any{key: "x"}), "Juju's own")
+			require.ErrorContains(t, call.Set(map[string]any{"a": map[string]string{key: "x"}}), "Juju's own")
 		}
 		require.ErrorContains(t, call.Set(map[string]any{"big": strings.Repeat("x", 131000)}), "at most 120000 are allowed")
 		require.ErrorContains(t, call.Set(map[string]any{"x": struct{}{}}), "it is a struct")

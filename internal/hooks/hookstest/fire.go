@@ -1,0 +1,172 @@
+package hookstest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"certlab/internal/hooks"
+	"certlab/internal/juju"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A step is one run of the charm.
+type step struct {
+	kind   juju.RunKind // empty: RunHook
+	hook   juju.Hook
+	task   int
+	before func(*juju.State, *juju.Unit) error
+	after  func(*juju.State, *juju.Unit) // only if it succeeded
+}
+
+func (st step) String() string {
+	if st.hook.Name != "" {
+		return st.hook.Name
+	}
+	return string(st.kind)
+}
+
+// fire runs the charm once, with Juju's transaction around it.
+func (s *Scenario) fire(st step) Result {
+	s.t.Helper()
+	if st.kind == "" {
+		st.kind = juju.RunHook
+	}
+	before := s.State()
+	if st.before != nil {
+		s.Change(func(state *juju.State) error { return st.before(state, state.Units[s.unit]) })
+	}
+	require.NoError(s.t, check(s.State(), s.unit), "Juju could not be in this state")
+
+	tools, err := juju.NewContext(s.model, juju.ContextOptions{Unit: s.unit, Kind: st.kind, Hook: st.hook, Task: st.task, Fetch: fetch})
+	require.NoError(s.t, err)
+	logged := len(s.State().Log)
+	run := &runner{context: tools, killAt: s.killAt}
+	s.killAt = -1
+	stdout, stderr := &safeBuffer{}, &safeBuffer{}
+	code := make(chan int, 1)
+	go func() {
+		defer close(code) // also when the runner has ended the goroutine
+		code <- hooks.Run(context.Background(), s.charm, hooks.Options{Environ: tools.Env(), Runner: run, StateDir: s.stateDir,
+			Stdout: stdout, Stderr: stderr, Now: s.clock.Now})
+	}()
+	result := Result{t: s.t, unit: s.unit, Event: st.String(), Before: before}
+	exit, ended := <-code
+	result.Killed, result.Code = !ended, exit
+	if result.Killed {
+		result.Code = -1
+	}
+	result.Calls, result.Reboot = run.calls, tools.Reboot()
+	result.Stdout, result.Stderr = stdout.String(), stderr.String()
+	outcome := tools.Outcome()
+	if st.kind == juju.RunAction {
+		result.Results, result.Failed, result.Message = flat(outcome.Results), outcome.Failed, outcome.Message
+	}
+
+	after := st.after
+	if after == nil {
+		after = func(*juju.State, *juju.Unit) {}
+	}
+	switch {
+	case result.Killed, exit != 0 && st.kind != juju.RunExec:
+		tools.Close()
+	default:
+		err := tools.FlushAnd(func(state *juju.State) error {
+			after(state, state.Units[s.unit])
+			return nil
+		})
+		if err != nil {
+			tools.Close()
+			result.Code, result.FlushError = 1, err
+		}
+	}
+	if st.task != 0 {
+		s.endTask(st.task, &result)
+	}
+	result.After = s.State()
+	for _, line := range result.After.Log[min(logged, len(result.After.Log)):] {
+		result.Log = append(result.Log, line.Level+" "+line.Message)
+	}
+	require.NoError(s.t, check(result.After, s.unit), "the hook has brought Juju into a state that it could not be in")
+	for _, leak := range leaks(result) {
+		s.t.Errorf("%s: %s", st, leak)
+	}
+	s.last = func() Result { s.t.Helper(); return s.fire(st) }
+	return result
+}
+
+// endTask stores what became of an action, as the agent does.
+func (s *Scenario) endTask(id int, result *Result) {
+	s.Change(func(state *juju.State) error {
+		task := state.Tasks[id]
+		task.Status, task.Completed = juju.TaskCompleted, s.clock.Now()
+		switch {
+		case result.Killed:
+			task.Status, task.Message = juju.TaskFailed, "action terminated"
+		case result.Code != 0:
+			task.Status, task.Message = juju.TaskFailed, fmt.Sprintf("exit status %d", result.Code)
+		case result.Failed:
+			task.Status, task.Message = juju.TaskFailed, result.Message
+		}
+		for _, line := range task.Log {
+			result.ActionLog = append(result.ActionLog, line.Message)
+		}
+		return nil
+	})
+}
+
+// Again fires the last event once more and requires that the charm succeeds and writes nothing: no databag, state, status, port, secret or
+// version. Juju repeats hooks, so this has to hold for each.
+func (s *Scenario) Again() Result {
+	s.t.Helper()
+	require.NotNil(s.t, s.last, "no event has been fired yet")
+	result := s.last()
+	require.Zero(s.t, result.Code, "%s the second time: %s", result.Event, result.Stderr)
+	require.Empty(s.t, result.Wrote(), "%s the second time wrote something", result.Event)
+	return result
+}
+
+// KillEverywhere runs fire on a scenario that setup has made, undisturbed. Then, for each hook tool that was called, it makes a fresh scenario, has the
+// hook killed after that tool, fires again as Juju does once the agent is back, and requires the same outcome as undisturbed:
+// the same exit code and the same Facts. What setup hands to the charm (directories, fakes) must be new each time.
+func KillEverywhere(t *testing.T, setup func(t testing.TB) *Scenario, fire func(*Scenario) Result) {
+	t.Helper()
+	undisturbed := fire(setup(t))
+	for n := range undisturbed.Count() {
+		s := setup(t)
+		killed := fire(s.KillAfter(n))
+		require.True(t, killed.Killed, "tool %d was not reached: the charm does not call the same tools each time", n)
+		again := fire(s)
+		about := fmt.Sprintf("killed after %d tools, the last one: %s", n, lastCall(killed))
+		require.Equal(t, undisturbed.Code, again.Code, about)
+		require.Equal(t, undisturbed.Facts(), again.Facts(), about)
+	}
+}
+
+func lastCall(r Result) string {
+	if lines := r.Tools(); len(lines) > 0 {
+		return lines[len(lines)-1]
+	}
+	return "none"
+}
+
+// safeBuffer is a buffer for several goroutines.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
