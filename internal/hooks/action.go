@@ -36,6 +36,7 @@ func (c *ActionCall) Params(ctx context.Context, target any) error {
 		}
 		c.params = params
 	}
+	c.unit.decoded(c.Name, target)
 	return decodeFields(c.params, target, "param", "parameter", false)
 }
 

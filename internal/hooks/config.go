@@ -18,5 +18,6 @@ func (u *Unit) Config(ctx context.Context, target any) error {
 		}
 		u.config = config
 	}
+	u.decoded("", target)
 	return decodeFields(u.config, target, "config", "option", true)
 }

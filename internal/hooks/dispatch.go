@@ -33,6 +33,9 @@ type Options struct {
 	// Timeout bounds the whole dispatch, without the wait for the lock, and LockTimeout that wait; 0: 20 and 5 minutes.
 	Timeout, LockTimeout time.Duration
 	Now                  func() time.Time // nil: time.Now
+	// Decoded is told of each struct that is handed to Unit.Config and ActionCall.Params, so that a test can compare it with
+	// charmcraft.yaml. The action's name is empty for options.
+	Decoded func(action string, target any)
 }
 
 // Main is dispatch: it runs the charm's code for the event that the process's environment names and returns the exit code.
@@ -72,6 +75,9 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Decoded == nil {
+		o.Decoded = func(string, any) {}
+	}
 	return o
 }
 
@@ -102,6 +108,7 @@ func run(ctx context.Context, charm Charm, o Options) error {
 	hidden := &mask{}
 	sink := &logSink{run: o.Runner.Run, mask: hidden, stderr: o.Stderr, now: o.Now}
 	unit := newUnit(env, event, o.Runner, files, sink)
+	unit.decoded = o.Decoded
 
 	err = dispatch(ctx, charm, unit, o)
 	if err != nil {

@@ -24,6 +24,8 @@ type Unit struct {
 	sink   *logSink
 	mask   *mask
 	files  *files
+	// decoded is Options.Decoded.
+	decoded func(action string, target any)
 
 	leader     *bool
 	config     map[string]json.RawMessage

@@ -3,6 +3,7 @@ package hookstest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"certlab/internal/hooks"
 	"certlab/internal/juju"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 )
@@ -68,53 +70,78 @@ func parseCharm(text []byte) (*juju.Charm, error) {
 }
 
 // CheckConfig requires that the fields of the struct are the options of charmcraft.yaml, one for one and of the same types, and that
-// an option without a default is read into a pointer or a type whose zero value says so: a string or a secret.
+// an option without a default is read into a pointer or a type whose zero value says so: a string or a secret. Every event of a
+// Scenario checks the structs that it decodes into; this is for those that no test reaches.
 func CheckConfig(t testing.TB, target any, path string) {
 	t.Helper()
 	ch, err := readCharm(path)
 	require.NoError(t, err)
+	require.NoError(t, compareConfig(ch, target))
+}
+
+func compareConfig(ch *juju.Charm, target any) error {
+	fields, err := hooks.ConfigFields(target)
+	if err != nil {
+		return err
+	}
 	want := make(map[string]string)
-	unset := make(map[string]bool)
 	for name, option := range ch.Config.Options {
 		want[name] = option.Type
-		unset[name] = option.Default == nil
 	}
-	fields, err := hooks.ConfigFields(target)
-	require.NoError(t, err)
+	for _, field := range fields {
+		option, known := ch.Config.Options[field.Name]
+		if known && option.Default == nil && !field.Optional && field.Type != "string" && field.Type != "secret" {
+			return fmt.Errorf("option %q of charmcraft.yaml has no default, so its field in %T has to be a pointer", field.Name, target)
+		}
+	}
+	return compareFields(fmt.Sprintf("options of charmcraft.yaml and fields of %T differ", target), want, fields)
+}
+
+// compareFields says how the fields differ from what charmcraft.yaml has: types by name.
+func compareFields(about string, want map[string]string, fields []hooks.Field) error {
 	got := make(map[string]string)
 	for _, field := range fields {
 		got[field.Name] = field.Type
-		if unset[field.Name] && !field.Optional && field.Type != "string" && field.Type != "secret" {
-			t.Errorf("option %q has no default, so its field must be a pointer", field.Name)
-		}
 	}
-	require.Equal(t, want, got, "options of charmcraft.yaml, fields of %T", target)
+	if diff := cmp.Diff(want, got); diff != "" {
+		return fmt.Errorf("%s (-yaml +code):\n%s", about, diff)
+	}
+	return nil
 }
 
 // CheckAction requires that the fields of the struct are the parameters of the action, one for one and of the same types, that no parameter
 // is of a type that does not arrive (only strings, numbers and booleans do; measured on Juju 4.0.15), and that no others are taken.
-// For an action without parameters target is struct{}{}.
+// For an action without parameters target is struct{}{}. RunAction checks the struct that the action decodes into.
 func CheckAction(t testing.TB, target any, path, action string) {
 	t.Helper()
 	ch, err := readCharm(path)
 	require.NoError(t, err)
+	require.NoError(t, compareParams(ch, action, target))
+}
+
+func compareParams(ch *juju.Charm, action string, target any) error {
 	spec, ok := ch.Actions.ActionSpecs[action]
-	require.True(t, ok, "charmcraft.yaml has no action %q", action)
-	require.Equal(t, false, spec.Params["additionalProperties"], "action %q has to say additionalProperties: false, since Juju 3.6 and 4.0 differ in the default", action)
+	if !ok {
+		return fmt.Errorf("charmcraft.yaml has no action %q", action)
+	}
+	if spec.Params["additionalProperties"] != false {
+		return fmt.Errorf("action %q of charmcraft.yaml has to say additionalProperties: false, since Juju 3.6 and 4.0 differ in the default", action)
+	}
 	want := make(map[string]string)
 	properties, _ := spec.Params["properties"].(map[string]any)
 	for name, property := range properties {
-		kind, _ := property.(map[string]any)["type"].(string)
-		require.Contains(t, []string{"string", "integer", "number", "boolean"}, kind, "type of parameter %q of action %q", name, action)
+		schema, _ := property.(map[string]any)
+		kind, _ := schema["type"].(string)
+		if !slices.Contains([]string{"string", "integer", "number", "boolean"}, kind) {
+			return fmt.Errorf("parameter %q of action %q has type %q, and only string, integer, number and boolean arrive", name, action, kind)
+		}
 		want[name] = kind
 	}
 	fields, err := hooks.ParamFields(target)
-	require.NoError(t, err)
-	got := make(map[string]string)
-	for _, field := range fields {
-		got[field.Name] = field.Type
+	if err != nil {
+		return err
 	}
-	require.Equal(t, want, got, "parameters of action %q in charmcraft.yaml, fields of %T", action, target)
+	return compareFields(fmt.Sprintf("parameters of action %q in charmcraft.yaml and fields of %T differ", action, target), want, fields)
 }
 
 // CheckActions requires that the charm has code for the actions of charmcraft.yaml and for no others.
@@ -122,14 +149,6 @@ func CheckActions(t testing.TB, charm hooks.Charm, path string) {
 	t.Helper()
 	ch, err := readCharm(path)
 	require.NoError(t, err)
-	want, got := []string{}, []string{}
-	for name := range ch.Actions.ActionSpecs {
-		want = append(want, name)
-	}
-	for name := range charm.Actions {
-		got = append(got, name)
-	}
-	slices.Sort(want)
-	slices.Sort(got)
-	require.Equal(t, want, got, "actions of charmcraft.yaml, actions of the charm")
+	require.Equal(t, slices.Sorted(maps.Keys(ch.Actions.ActionSpecs)), slices.Sorted(maps.Keys(charm.Actions)),
+		"actions of charmcraft.yaml, actions of the charm")
 }

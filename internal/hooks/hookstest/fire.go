@@ -47,11 +47,25 @@ func (s *Scenario) fire(st step) Result {
 	run := &runner{context: tools, killAt: s.killAt}
 	s.killAt = -1
 	stdout, stderr := &safeBuffer{}, &safeBuffer{}
+	described := s.State().CharmOf(s.app)
+	mismatches := make(chan error, 100)
+	decoded := func(action string, target any) {
+		err := compareConfig(described, target)
+		if action != "" {
+			err = compareParams(described, action, target)
+		}
+		if err != nil {
+			select {
+			case mismatches <- err:
+			default: // enough of them
+			}
+		}
+	}
 	code := make(chan int, 1)
 	go func() {
 		defer close(code) // also when the runner has ended the goroutine
 		code <- hooks.Run(context.Background(), s.charm, hooks.Options{Environ: tools.Env(), Runner: run, StateDir: s.stateDir,
-			Stdout: stdout, Stderr: stderr, Now: s.clock.Now})
+			Stdout: stdout, Stderr: stderr, Now: s.clock.Now, Decoded: decoded})
 	}()
 	result := Result{t: s.t, unit: s.unit, Event: st.String(), Before: before}
 	exit, ended := <-code
@@ -91,6 +105,10 @@ func (s *Scenario) fire(st step) Result {
 		result.Log = append(result.Log, line.Level+" "+line.Message)
 	}
 	require.NoError(s.t, check(result.After, s.unit), "the hook has brought Juju into a state that it could not be in")
+	close(mismatches)
+	for err := range mismatches {
+		s.t.Errorf("%s: %s", st, err)
+	}
 	for _, leak := range leaks(result) {
 		s.t.Errorf("%s: %s", st, leak)
 	}

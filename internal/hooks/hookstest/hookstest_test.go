@@ -379,6 +379,25 @@ func (f *failures) Errorf(format string, args ...any) {
 }
 func (f *failures) FailNow() { panic(f) }
 
+func TestStructsThatDoNotFitCharmcraftFailTheTest(t *testing.T) {
+	t.Parallel()
+	charm := hooks.Charm{
+		Reconcile: func(ctx context.Context, u *hooks.Unit) error { return u.Config(ctx, &struct{}{}) },
+		Actions: map[string]hooks.Action{"book": func(ctx context.Context, u *hooks.Unit, call *hooks.ActionCall) error {
+			return call.Params(ctx, &struct {
+				Guest, More string `param:"guest"`
+			}{})
+		}},
+	}
+	watched := &failures{TB: t}
+	s := hookstest.New(watched, charm, charmcraft)
+	require.Equal(t, 1, s.Fire("start").Code)
+	require.Equal(t, 1, s.RunAction("book", map[string]any{"guest": "Ada"}).Code)
+	require.Len(t, watched.errors, 2)
+	require.Contains(t, watched.errors[0], "start: options of charmcraft.yaml and fields of *struct {} differ")
+	require.Contains(t, watched.errors[1], `two fields for "guest"`)
+}
+
 // refuses runs f and returns what it failed with.
 func refuses(t *testing.T, f func(t testing.TB)) string {
 	t.Helper()
@@ -449,8 +468,8 @@ func TestCharmcraftIsComparedWithTheCode(t *testing.T) {
 		hookstest.CheckConfig(t, struct {
 			Port string `config:"port"`
 		}{}, charmcraft)
-	}), "options of charmcraft.yaml")
-	require.Contains(t, refuses(t, func(t testing.TB) { hookstest.CheckAction(t, struct{}{}, charmcraft, "book") }), `parameters of action "book"`)
+	}), "options of charmcraft.yaml and fields of")
+	require.Contains(t, refuses(t, func(t testing.TB) { hookstest.CheckAction(t, struct{}{}, charmcraft, "book") }), `parameters of action "book" in charmcraft.yaml and fields of`)
 	require.Contains(t, refuses(t, func(t testing.TB) { hookstest.CheckActions(t, hooks.Charm{}, charmcraft) }), "actions of charmcraft.yaml")
 }
 
