@@ -24,21 +24,20 @@ const (
 type archiveReader struct {
 	limits  Limits
 	src     *sourceReader
-	xz      io.ReadCloser
-	raw     *countingReader
+	raw     *readAhead
 	tar     *tar.Reader
 	members int
 }
 
-// countingReader bounds what unpacking gives.
-type countingReader struct {
+// boundedReader bounds what unpacking gives.
+type boundedReader struct {
 	r   io.Reader
 	n   int64
 	lim Limits
 	src *sourceReader
 }
 
-func (c *countingReader) Read(p []byte) (int, error) {
+func (c *boundedReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	if c.n > c.lim.TotalSize {
@@ -51,13 +50,14 @@ func (c *countingReader) Read(p []byte) (int, error) {
 }
 
 func newArchiveReader(in *bufio.Reader, src *sourceReader, limits Limits) *archiveReader {
-	a := &archiveReader{limits: limits, src: src, xz: unxz(in, limits.Dictionary)}
-	a.raw = &countingReader{r: a.xz, lim: limits, src: src}
+	a := &archiveReader{limits: limits, src: src}
+	a.raw = newReadAhead(&boundedReader{r: newUnxz(in, limits.Dictionary), lim: limits, src: src})
 	a.tar = tar.NewReader(a.raw)
 	return a
 }
 
-func (a *archiveReader) Close() error { return a.xz.Close() }
+// Close ends the unpacking. It waits for a read of the source that is in progress.
+func (a *archiveReader) Close() { a.raw.Close() }
 
 // next goes to the next file; io.EOF after the last one, when the archive's end has been checked.
 func (a *archiveReader) next() (Member, error) {
@@ -169,8 +169,8 @@ func (a *archiveReader) finish() error {
 func (a *archiveReader) failed(err error) error {
 	var e *Error
 	switch {
-	case a.src.err != nil:
-		return a.src.err
+	case a.src.err.Load() != nil:
+		return a.src.err.Load()
 	case errors.As(err, &e):
 		return e
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -11,12 +11,11 @@ import (
 // decoder turns one submission.json into a Submission.
 type decoder struct {
 	*scanner
-	opts   Options
-	sub    *Submission
-	held   *budget
-	logs   int64 // what may still be kept of logs
-	seen   int   // records
-	inText string
+	opts Options
+	sub  *Submission
+	held *budget
+	logs int64 // what may still be kept of logs
+	seen int   // records
 }
 
 func readJSON(r io.Reader, opts Options) (*Submission, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 )
 
 // Kind says what is wrong with a submission.
@@ -91,24 +92,31 @@ type sourceReader struct {
 	n   int64
 	max int64 // 0: no limit
 	lim string
-	err error
+	err atomic.Pointer[Error]
 }
 
 func (s *sourceReader) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.n += int64(n)
 	if s.max > 0 && s.n > s.max {
-		s.err = limitError(s.lim, s.max)
-		return 0, s.err
+		e := limitError(s.lim, s.max)
+		s.err.Store(e)
+		return 0, e
 	}
 	if err != nil && err != io.EOF {
-		var e *Error
-		if !errors.As(err, &e) {
-			err = &Error{Kind: ReadFailed, Err: err}
-		}
-		s.err = err
+		e := &Error{Kind: ReadFailed, Err: err}
+		s.err.Store(e)
+		return n, e
 	}
 	return n, err
+}
+
+// failure replaces err by the reason why the source could not be read, if there is one, whatever the layers above made of it.
+func (s *sourceReader) failure(err error) error {
+	if e := s.err.Load(); e != nil {
+		return e
+	}
+	return err
 }
 
 // printable replaces what would disturb a terminal or a log.

@@ -47,9 +47,7 @@ func CopyLog(w io.Writer, r io.Reader, limits Limits, id string) error {
 	} else {
 		err = inDocument(in, src, format, opts.Limits, func(s *scanner) error { return copyJSONLog(s, take) })
 	}
-	if src.err != nil {
-		return src.err
-	}
+	err = src.failure(err)
 	if err == nil && !found {
 		err = &Error{Kind: NotFound, Detail: fmt.Sprintf("no job %q", id)}
 	}
@@ -103,9 +101,7 @@ func CopyValue(w io.Writer, r io.Reader, limits Limits, path ...string) error {
 	if format != JUnit {
 		err = inDocument(in, src, format, limits, func(s *scanner) error { return copyJSONValue(s, w, path, &found) })
 	}
-	if src.err != nil {
-		return src.err
-	}
+	err = src.failure(err)
 	if err == nil && !found {
 		err = &Error{Kind: NotFound, Detail: "no value at " + strings.Join(path, ".")}
 	}
@@ -144,10 +140,7 @@ func open(r io.Reader, limits Limits) (*bufio.Reader, *sourceReader, Format, err
 	if format == Archive {
 		src.max, src.lim = limits.CompressedSize, "compressed-size"
 	}
-	if src.err != nil {
-		err = src.err
-	}
-	return in, src, format, err
+	return in, src, format, src.failure(err)
 }
 
 // inDocument calls do with the submission.json.
@@ -186,11 +179,7 @@ func eachMember(r io.Reader, limits Limits, do func(Member, io.Reader) (bool, er
 	if format != Archive {
 		return &Error{Kind: NotFound, Detail: "it is not an archive and has no members"}
 	}
-	err = membersOf(in, src, limits, do)
-	if src.err != nil {
-		return src.err
-	}
-	return err
+	return src.failure(membersOf(in, src, limits, do))
 }
 
 func membersOf(in *bufio.Reader, src *sourceReader, limits Limits, do func(Member, io.Reader) (bool, error)) error {

@@ -32,10 +32,7 @@ func Read(r io.Reader, opts Options) (*Submission, error) {
 	in := bufio.NewReaderSize(src, 64<<10)
 	format, err := sniff(in)
 	if err != nil {
-		if src.err != nil {
-			return nil, src.err
-		}
-		return nil, err
+		return nil, src.failure(err)
 	}
 	var sub *Submission
 	switch format {
@@ -49,10 +46,7 @@ func Read(r io.Reader, opts Options) (*Submission, error) {
 		src.max, src.lim = opts.Limits.TotalSize, "total-size"
 		sub, err = readJUnit(in, opts)
 	}
-	if src.err != nil { // whatever the layers above made of it
-		return nil, src.err
-	}
-	if err != nil {
+	if err = src.failure(err); err != nil {
 		return nil, err
 	}
 	sub.Format = format
