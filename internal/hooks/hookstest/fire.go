@@ -41,7 +41,7 @@ func (s *Scenario) fire(st step) Result {
 	}
 	require.NoError(s.t, check(s.State(), s.unit), "Juju could not be in this state")
 
-	tools, err := juju.NewContext(s.model, juju.ContextOptions{Unit: s.unit, Kind: st.kind, Hook: st.hook, Task: st.task, Fetch: fetch})
+	tools, err := juju.NewContext(s.model, juju.ContextOptions{Unit: s.unit, Kind: st.kind, Hook: st.hook, Task: st.task, Paths: s.paths(), Fetch: fetch})
 	require.NoError(s.t, err)
 	logged := len(s.State().Log)
 	run := &runner{context: tools, killAt: s.killAt}

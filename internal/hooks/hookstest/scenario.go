@@ -26,6 +26,7 @@ type Option func(*settings)
 
 type settings struct {
 	version   string
+	charmDir  string
 	app       string
 	installed bool
 }
@@ -35,6 +36,9 @@ func Version(version string) Option { return func(s *settings) { s.version = ver
 
 // App names the application; it is the charm's name otherwise.
 func App(name string) Option { return func(s *settings) { s.app = name } }
+
+// CharmDir is JUJU_CHARM_DIR: where the charm finds what it was packed with. Otherwise it is Juju's path, where nothing is.
+func CharmDir(dir string) Option { return func(s *settings) { s.charmDir = dir } }
 
 // Fresh makes a unit whose charm has not run yet, for install and what follows. It is no leader yet.
 func Fresh() Option { return func(s *settings) { s.installed = false } }
@@ -47,6 +51,7 @@ type Scenario struct {
 	unit     string
 	app      string
 	stateDir string
+	charmDir string
 	killAt   int // tools after which the next event is killed; -1: never
 	last     func() Result
 	clock    *clock
@@ -95,7 +100,7 @@ func New(t testing.TB, charm hooks.Charm, path string, options ...Option) *Scena
 	clock := &clock{now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
 	state := juju.NewState(juju.ModelInfo{Name: "lab", UUID: "8cac5806-7ba1-4d95-8a50-ce11f7151656", Version: set.version,
 		Controller: "test", Cloud: "test", Region: "default", APIAddresses: []string{"10.0.0.2:17070"}}, clock.now)
-	s := &Scenario{t: t, charm: charm, app: set.app, stateDir: t.TempDir(), killAt: -1, clock: clock,
+	s := &Scenario{t: t, charm: charm, app: set.app, charmDir: set.charmDir, stateDir: t.TempDir(), killAt: -1, clock: clock,
 		model: juju.NewModel(state, juju.Options{Clock: clock, Random: &randomness{r: rand.NewChaCha8([32]byte{7})}})}
 	s.Change(func(state *juju.State) error {
 		if _, err := state.AddApplication(juju.Deployment{Name: s.app, Charm: state.AddCharm(described), Units: 1}, clock.now); err != nil {
@@ -422,6 +427,15 @@ func (s *Scenario) WithTrust(trust bool) *Scenario {
 func (s *Scenario) KillAfter(n int) *Scenario {
 	s.killAt = n
 	return s
+}
+
+// paths are where Juju has the unit's things, but for the charm's directory.
+func (s *Scenario) paths() juju.Paths {
+	paths := juju.DefaultPaths(s.unit)
+	if s.charmDir != "" {
+		paths.CharmDir = s.charmDir
+	}
+	return paths
 }
 
 // fetch has resource-get print where the operator's file is.
