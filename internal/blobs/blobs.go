@@ -1,0 +1,386 @@
+// Package blobs keeps files by their SHA-256, in a directory on the same file system as the database.
+//
+// A file arrives in parts: Append puts bytes behind those that are durable already and syncs them before it returns, so that an upload
+// that was cut goes on where it was. When the last byte is there the whole is read back and hashed; only what has the promised
+// hash is renamed into place, and file and directories are synced before Append says that it is complete.
+//
+// Layout: <dir>/<first two hex digits>/<sha256>, and <dir>/partial/<upload> for what is on its way. After a crash at any point
+// each file is either complete under its hash or a partial that can be continued.
+package blobs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"time"
+)
+
+// A Store is a directory of blobs. It is safe for concurrent use by one process.
+type Store struct {
+	dir  string
+	keep sync.RWMutex // held for reading while a blob is put in place and recorded, for writing while one is removed
+
+	mu   sync.Mutex
+	busy map[string]bool // uploads in progress
+}
+
+// Errors that callers tell apart.
+var (
+	ErrBusy = errors.New("another request is writing this upload")
+	ErrHash = errors.New("the bytes do not have the promised SHA-256")
+	ErrSize = errors.New("more bytes than were promised")
+)
+
+// An OffsetError means that the bytes do not continue what is durable.
+type OffsetError struct {
+	Have int64 // bytes that are durable
+}
+
+func (e *OffsetError) Error() string {
+	return fmt.Sprintf("the upload has %d durable bytes: continue there", e.Have)
+}
+
+const partialDir = "partial"
+
+var (
+	shaPattern    = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	uploadPattern = regexp.MustCompile(`^[0-9A-Za-z.-]{1,200}$`)
+)
+
+// Open opens the store in dir and makes the directory if needed.
+func Open(dir string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Join(dir, partialDir), 0o700); err != nil {
+		return nil, fmt.Errorf("cannot open the blob store: %w", err)
+	}
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := syncDir(d); err != nil {
+			return nil, fmt.Errorf("cannot open the blob store: %w", err)
+		}
+	}
+	return &Store{dir: dir, busy: make(map[string]bool)}, nil
+}
+
+func (s *Store) path(sha string) string { return filepath.Join(s.dir, sha[:2], sha) }
+
+// Upload names one upload: who uploads, and what it will be. Two uploads of the same bytes do not meet before they are complete.
+type Upload struct {
+	Owner  string // letters, digits, dots and dashes
+	SHA256 string
+	Size   int64 // of the whole, in bytes
+}
+
+func (s *Store) partial(u Upload) (string, error) {
+	if !shaPattern.MatchString(u.SHA256) {
+		return "", fmt.Errorf("cannot use %q: not a SHA-256 in lower-case hexadecimal", u.SHA256)
+	}
+	if !uploadPattern.MatchString(u.Owner) {
+		return "", fmt.Errorf("cannot use the upload owner %q", u.Owner)
+	}
+	return filepath.Join(s.dir, partialDir, u.Owner+"_"+u.SHA256), nil
+}
+
+// Offset returns how many bytes of an upload are durable: 0 for one that is not known.
+func (s *Store) Offset(u Upload) (int64, error) {
+	path, err := s.partial(u)
+	if err != nil {
+		return 0, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the upload: %w", err)
+	}
+	defer f.Close()
+	// Bytes of a request that a crash cut short may not be on disk yet.
+	if err := f.Sync(); err != nil {
+		return 0, fmt.Errorf("cannot sync the upload: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the upload: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// Append writes the bytes of r at offset, which must be where the durable bytes end (*OffsetError otherwise). What arrived before r
+// failed is kept and durable; offset is then where to go on, and err is r's. complete means that the whole is in place under its hash and that commit, which records it
+// somewhere, has succeeded: between the two no blob is removed. If commit fails, the bytes have to be uploaded again. ErrHash and
+// ErrSize discard the upload: it starts again at 0.
+func (s *Store) Append(ctx context.Context, u Upload, at int64, r io.Reader, commit func() error) (offset int64, complete bool, err error) {
+	path, err := s.partial(u)
+	if err != nil {
+		return 0, false, err
+	}
+	if !s.begin(path) {
+		return 0, false, ErrBusy
+	}
+	defer s.end(path)
+
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return 0, false, fmt.Errorf("cannot write the upload: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, false, fmt.Errorf("cannot write the upload: %w", err)
+	}
+	if info.Size() > u.Size {
+		return 0, false, s.discard(path, ErrSize)
+	}
+	if info.Size() != at {
+		return info.Size(), false, &OffsetError{Have: info.Size()}
+	}
+	if _, err := f.Seek(at, io.SeekStart); err != nil {
+		return at, false, fmt.Errorf("cannot write the upload: %w", err)
+	}
+	written, copyErr := io.Copy(f, io.LimitReader(reader{ctx, r}, u.Size-at+1))
+	offset = at + written
+	if offset > u.Size {
+		return 0, false, s.discard(path, ErrSize)
+	}
+	if err := f.Sync(); err != nil {
+		return at, false, fmt.Errorf("cannot write the upload: %w", err)
+	}
+	if at == 0 {
+		if err := syncDir(filepath.Dir(path)); err != nil {
+			return 0, false, fmt.Errorf("cannot write the upload: %w", err)
+		}
+	}
+	if copyErr != nil {
+		return offset, false, copyErr
+	}
+	if offset < u.Size {
+		return offset, false, nil
+	}
+	if err := hasHash(f, u.SHA256); err != nil {
+		if errors.Is(err, ErrHash) {
+			return 0, false, s.discard(path, ErrHash)
+		}
+		return offset, false, err
+	}
+	s.keep.RLock()
+	defer s.keep.RUnlock()
+	if err := s.place(path, u.SHA256); err != nil {
+		return offset, false, err
+	}
+	if err := commit(); err != nil {
+		return 0, false, err
+	}
+	return offset, true, nil
+}
+
+func (s *Store) begin(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[path] {
+		return false
+	}
+	s.busy[path] = true
+	return true
+}
+
+func (s *Store) end(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.busy, path)
+}
+
+func (s *Store) discard(path string, why error) error {
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("cannot discard the upload: %w", err)
+	}
+	return why
+}
+
+func hasHash(f *os.File, sha string) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("cannot check the upload: %w", err)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return fmt.Errorf("cannot check the upload: %w", err)
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != sha {
+		return ErrHash
+	}
+	return nil
+}
+
+// place puts the synced file at path where its hash says.
+func (s *Store) place(path, sha string) error {
+	target := s.path(sha)
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		return fmt.Errorf("cannot store the upload: %w", err)
+	}
+	if err := os.Rename(path, target); err != nil {
+		return fmt.Errorf("cannot store the upload: %w", err)
+	}
+	for _, d := range []string{filepath.Dir(target), s.dir} {
+		if err := syncDir(d); err != nil {
+			return fmt.Errorf("cannot store the upload: %w", err)
+		}
+	}
+	return nil
+}
+
+// A Blob is an open blob.
+type Blob struct {
+	*os.File
+	Size int64
+}
+
+// Open opens a blob for reading. The error is fs.ErrNotExist if there is none.
+func (s *Store) Open(sha string) (*Blob, error) {
+	if !shaPattern.MatchString(sha) {
+		return nil, fs.ErrNotExist
+	}
+	f, err := os.Open(s.path(sha))
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Blob{f, info.Size()}, nil
+}
+
+// Verify reads a blob and checks that it has its hash: ErrHash, or fs.ErrNotExist.
+func (s *Store) Verify(ctx context.Context, sha string) error {
+	b, err := s.Open(sha)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, reader{ctx, b}); err != nil {
+		return fmt.Errorf("cannot read blob %s: %w", sha, err)
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != sha {
+		return ErrHash
+	}
+	return nil
+}
+
+// RemoveUnless removes a blob unless used reports that it is still named somewhere. No upload commits while it asks and removes.
+func (s *Store) RemoveUnless(sha string, used func() (bool, error)) error {
+	if !shaPattern.MatchString(sha) {
+		return nil
+	}
+	s.keep.Lock()
+	defer s.keep.Unlock()
+	inUse, err := used()
+	if err != nil || inUse {
+		return err
+	}
+	if err := os.Remove(s.path(sha)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove blob %s: %w", sha, err)
+	}
+	return nil
+}
+
+// Each calls fn with the hash and size of every blob, in the order of their hashes.
+func (s *Store) Each(fn func(sha string, size int64) error) error {
+	dirs, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("cannot list blobs: %w", err)
+	}
+	for _, d := range dirs {
+		if !d.IsDir() || len(d.Name()) != 2 {
+			continue
+		}
+		entries, err := os.ReadDir(filepath.Join(s.dir, d.Name()))
+		if err != nil {
+			return fmt.Errorf("cannot list blobs: %w", err)
+		}
+		for _, e := range entries {
+			if !shaPattern.MatchString(e.Name()) {
+				continue
+			}
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("cannot list blobs: %w", err)
+			}
+			if err := fn(e.Name(), info.Size()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// SweepPartials removes uploads that nothing was added to since before, and returns how many.
+func (s *Store) SweepPartials(before time.Time) (int, error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, partialDir))
+	if err != nil {
+		return 0, fmt.Errorf("cannot list uploads: %w", err)
+	}
+	removed := 0
+	for _, e := range entries {
+		path := filepath.Join(s.dir, partialDir, e.Name())
+		info, err := e.Info()
+		if err != nil || !info.ModTime().Before(before) || !s.begin(path) {
+			continue
+		}
+		err = os.Remove(path)
+		s.end(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, fmt.Errorf("cannot remove an old upload: %w", err)
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// reader stops at the context's end.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Discard forgets an upload that will not be continued.
+func (s *Store) Discard(u Upload) error {
+	path, err := s.partial(u)
+	if err != nil {
+		return err
+	}
+	if !s.begin(path) {
+		return ErrBusy
+	}
+	defer s.end(path)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot discard the upload: %w", err)
+	}
+	return nil
+}

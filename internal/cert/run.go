@@ -1,0 +1,392 @@
+package cert
+
+import (
+	"maps"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// State of a run, with the same words as order.State.
+type State string
+
+const (
+	Queued    State = "queued"
+	Running   State = "running"
+	Completed State = "completed"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+)
+
+// States lists every state.
+var States = []string{string(Queued), string(Running), string(Completed), string(Failed), string(Cancelled)}
+
+// Final reports whether a run in this state never changes again.
+func (s State) Final() bool { return s == Completed || s == Failed || s == Cancelled }
+
+func (s State) valid() bool {
+	switch s {
+	case Queued, Running, Completed, Failed, Cancelled:
+		return true
+	}
+	return false
+}
+
+// Origins of a run, with the same words as order.Origin.
+const (
+	FromOrder       = "order"
+	FromAction      = "action"
+	FromInteractive = "interactive"
+	FromUpload      = "upload"
+)
+
+// Spec is what is to be run. See order.Spec.
+type Spec struct {
+	Plan           string            `json:"plan"`
+	Title          string            `json:"title,omitempty"`
+	Exclude        []string          `json:"exclude,omitempty"`
+	Match          []string          `json:"match,omitempty"`
+	Environment    map[string]string `json:"environment,omitempty"`
+	TimeoutSeconds int64             `json:"timeout_seconds,omitempty"`
+}
+
+// Bounds of a Spec.
+const (
+	maxSpecText  = 4096
+	maxSpecItems = 1000
+	maxTimeout   = 14 * 24 * 3600 // seconds
+)
+
+var (
+	planPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*::[^\s\x00-\x1f]+$`)
+	envPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
+
+// Validate reports what is wrong with an order's spec, as Invalid.
+func (s Spec) Validate() error {
+	if !planPattern.MatchString(s.Plan) || len(s.Plan) > maxSpecText {
+		return Errorf(Invalid, "cannot run plan %q: a plan is named by its full id, such as com.canonical.certlab::preflight", cut(s.Plan))
+	}
+	if len(s.Title) > maxSpecText || strings.ContainsAny(s.Title, "\n\r\x00") {
+		return Errorf(Invalid, "cannot use the title: it must be one line of at most %d bytes", maxSpecText)
+	}
+	for name, list := range map[string][]string{"exclude": s.Exclude, "match": s.Match} {
+		if len(list) > maxSpecItems {
+			return Errorf(Invalid, "cannot use %s: %d patterns, at most %d are allowed", name, len(list), maxSpecItems)
+		}
+		for _, p := range list {
+			if p == "" || len(p) > maxSpecText || strings.ContainsAny(p, "\n\r\x00") {
+				return Errorf(Invalid, "cannot use the %s pattern %q: it must be one line of 1 to %d bytes", name, cut(p), maxSpecText)
+			}
+		}
+	}
+	if len(s.Environment) > maxSpecItems {
+		return Errorf(Invalid, "cannot use environment: %d variables, at most %d are allowed", len(s.Environment), maxSpecItems)
+	}
+	for name, value := range s.Environment {
+		if !envPattern.MatchString(name) || len(name) > maxSpecText {
+			return Errorf(Invalid, "cannot set the environment variable %q: not a variable's name", cut(name))
+		}
+		if len(value) > maxSpecText || strings.ContainsAny(value, "\n\r\x00") {
+			return Errorf(Invalid, "cannot set the environment variable %s: its value must be one line of at most %d bytes", name, maxSpecText)
+		}
+	}
+	if s.TimeoutSeconds < 0 || s.TimeoutSeconds > maxTimeout {
+		return Errorf(Invalid, "cannot use a timeout of %d seconds: give 0 for the machine's own limit, or up to %d", s.TimeoutSeconds, maxTimeout)
+	}
+	return nil
+}
+
+func cut(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}
+
+// Progress of a running attempt. See order.Progress.
+type Progress struct {
+	Phase       string `json:"phase"`
+	JobsDone    int    `json:"jobs_done"`
+	JobsPlanned int    `json:"jobs_planned"`
+	CurrentJob  string `json:"current_job,omitempty"`
+}
+
+// Interruption of an attempt. See order.Interruption.
+type Interruption struct {
+	Job        string    `json:"job"`
+	Cause      string    `json:"cause"`
+	Expected   bool      `json:"expected"`
+	BootBefore string    `json:"boot_before"`
+	BootAfter  string    `json:"boot_after"`
+	At         time.Time `json:"at"`
+	Note       string    `json:"note,omitempty"`
+}
+
+// Failure says why a run has no valid submission. See order.Failure.
+type Failure struct {
+	Type    string `json:"type"`
+	Message string `json:"message"`
+}
+
+// Counts maps an outcome to a number of results.
+type Counts map[string]int
+
+// A Run is a plan, executed on one machine.
+type Run struct {
+	ID              string     `json:"id"`
+	Machine         string     `json:"machine"` // id
+	Hostname        string     `json:"hostname"`
+	Origin          string     `json:"origin"`
+	RequestedBy     string     `json:"requested_by"` // token name; empty: not asked for through the API
+	Spec            Spec       `json:"spec"`
+	State           State      `json:"state"`
+	Created         time.Time  `json:"created"`
+	Started         *time.Time `json:"started"`
+	Finished        *time.Time `json:"finished"`
+	HandedOut       *time.Time `json:"handed_out"`       // when its order was first given to the agent
+	CancelRequested bool       `json:"cancel_requested"` //
+	Failure         *Failure   `json:"failure"`
+	Counts          Counts     `json:"counts"`     // of the submission when it is indexed, until then as the agent counted
+	Attempts        []Attempt  `json:"attempts"`   // oldest first
+	Files           []File     `json:"files"`      // that are stored
+	Submission      string     `json:"submission"` // id of the newest; empty: none
+	URL             string     `json:"url"`
+}
+
+// An Attempt is one try at a run.
+type Attempt struct {
+	Number          int            `json:"number"`
+	Sequence        int64          `json:"sequence"`
+	State           State          `json:"state"` // as the agent last reported
+	Updated         time.Time      `json:"updated"`
+	Progress        Progress       `json:"progress"`
+	BootID          string         `json:"boot_id"`
+	CheckboxVersion string         `json:"checkbox_version"`
+	Interruptions   []Interruption `json:"interruptions"`
+}
+
+// A File is one file that an attempt has delivered.
+type File struct {
+	Attempt    int       `json:"attempt"`
+	Kind       string    `json:"kind"` // submission, console or session
+	Name       string    `json:"name"`
+	SHA256     string    `json:"sha256"`
+	Size       int64     `json:"size"`
+	Received   time.Time `json:"received"`
+	Submission string    `json:"submission"` // id, for a submission
+}
+
+// Kinds of files.
+const (
+	KindSubmission = "submission"
+	KindConsole    = "console"
+	KindSession    = "session"
+)
+
+// A Report is what an agent says of a run. See order.Report.
+type Report struct {
+	Attempt         int
+	Sequence        int64
+	Origin          string
+	Created         time.Time
+	Started         time.Time
+	State           State
+	Spec            Spec
+	Progress        Progress
+	BootID          string
+	CheckboxVersion string
+	Interruptions   []Interruption
+}
+
+// A Finish ends a run. See order.Finish.
+type Finish struct {
+	Report
+	Finished time.Time
+	Failure  *Failure
+	Counts   Counts
+	Files    []string // SHA-256 of every file that the agent has delivered
+}
+
+// Bounds of a report.
+const (
+	maxAttempts      = 1000
+	maxInterruptions = 1000
+	maxReportText    = 64 << 10
+)
+
+// Validate reports what is wrong with a report, as Rejected. What an agent says is checked for bounds, not for taste: a run's
+// results must not be lost because its plan has an odd name.
+func (r Report) Validate() error {
+	if r.Attempt < 1 || r.Attempt > maxAttempts {
+		return Errorf(Rejected, "cannot accept the report: attempt %d is not between 1 and %d", r.Attempt, maxAttempts)
+	}
+	if r.Sequence < 0 {
+		return Errorf(Rejected, "cannot accept the report: sequence %d is negative", r.Sequence)
+	}
+	if !r.State.valid() {
+		return Errorf(Rejected, "cannot accept the report: state %q is not known", cut(string(r.State)))
+	}
+	switch r.Origin {
+	case FromOrder, FromAction, FromInteractive:
+	default:
+		return Errorf(Rejected, "cannot accept the report: origin %q is not known", cut(r.Origin))
+	}
+	if len(r.Interruptions) > maxInterruptions {
+		return Errorf(Rejected, "cannot accept the report: %d interruptions, at most %d are kept", len(r.Interruptions), maxInterruptions)
+	}
+	if r.Progress.JobsDone < 0 || r.Progress.JobsPlanned < 0 {
+		return Errorf(Rejected, "cannot accept the report: negative progress")
+	}
+	for _, s := range []string{r.Spec.Plan, r.Spec.Title, r.Progress.CurrentJob, r.Progress.Phase, r.BootID, r.CheckboxVersion} {
+		if len(s) > maxReportText {
+			return Errorf(Rejected, "cannot accept the report: a field is longer than %d bytes", maxReportText)
+		}
+	}
+	return nil
+}
+
+// NewReportedRun returns the run that a report announces, for a run id that is not known yet: one started on the machine, or an
+// order's that this controller has forgotten because it was restored from an older backup.
+func NewReportedRun(id, machine string, r Report, now time.Time) *Run {
+	created := r.Created
+	if created.IsZero() {
+		created = now
+	}
+	return &Run{ID: id, Machine: machine, Origin: r.Origin, Spec: r.Spec, State: Queued, Created: created.UTC()}
+}
+
+// Report takes a report in. It returns false when there was nothing new in it: an older sequence, an older attempt, or a run
+// that is over. A report never ends a run: the agent's final state is kept with the attempt, and Finish ends it once its files are here.
+func (run *Run) Report(r Report, now time.Time) bool {
+	if run.State.Final() && !run.cancelledUnseen() {
+		return false
+	}
+	last := run.attempt()
+	if last != nil && (r.Attempt < last.Number || (r.Attempt == last.Number && r.Sequence <= last.Sequence)) {
+		return false
+	}
+	run.take(r, now)
+	if run.State.Final() {
+		return true
+	}
+	if r.State.Final() {
+		run.State = Running
+	} else {
+		run.State = r.State
+	}
+	return true
+}
+
+// cancelledUnseen is a run that was cancelled here before its agent ever spoke of it. The agent may turn out to have started it.
+func (run *Run) cancelledUnseen() bool {
+	return run.State == Cancelled && run.CancelRequested && len(run.Files) == 0
+}
+
+func (run *Run) take(r Report, now time.Time) {
+	a := Attempt{Number: r.Attempt, Sequence: r.Sequence, State: r.State, Updated: now, Progress: r.Progress, BootID: r.BootID,
+		CheckboxVersion: r.CheckboxVersion, Interruptions: r.Interruptions}
+	if n := len(run.Attempts); n > 0 && run.Attempts[n-1].Number == r.Attempt {
+		run.Attempts[n-1] = a
+	} else {
+		run.Attempts = append(run.Attempts, a)
+	}
+	if run.Started == nil && !r.Started.IsZero() {
+		started := r.Started.UTC()
+		run.Started = &started
+	}
+	if run.Spec.Plan == "" {
+		run.Spec = r.Spec
+	}
+}
+
+func (run *Run) attempt() *Attempt {
+	if n := len(run.Attempts); n > 0 {
+		return &run.Attempts[n-1]
+	}
+	return nil
+}
+
+// Missing returns the hashes in want of which the run has no stored file.
+func (run *Run) Missing(want []string) []string {
+	have := make(map[string]bool, len(run.Files))
+	for _, f := range run.Files {
+		have[f.SHA256] = true
+	}
+	var missing []string
+	for _, sha := range want {
+		if !have[sha] {
+			missing = append(missing, sha)
+		}
+	}
+	return missing
+}
+
+// Finish ends the run. It is idempotent: a run that is over stays as it is, and false is returned. The caller has checked that no
+// file is Missing. It fails as Rejected when the end contradicts itself.
+func (run *Run) Finish(f Finish, now time.Time) (bool, error) {
+	if !f.State.Final() {
+		return false, Errorf(Rejected, "cannot finish run %s: %q is not a final state", run.ID, f.State)
+	}
+	if (f.State == Failed) != (f.Failure != nil) {
+		return false, Errorf(Rejected, "cannot finish run %s: a failure goes with the state failed, and with no other", run.ID)
+	}
+	if f.State == Completed && !run.hasSubmission() {
+		return false, Errorf(Rejected, "cannot finish run %s as completed: it has no submission", run.ID)
+	}
+	if run.State.Final() && !run.cancelledUnseen() {
+		return false, nil
+	}
+	if last := run.attempt(); last != nil && f.Attempt < last.Number {
+		return false, Errorf(Conflict, "cannot finish run %s with attempt %d: attempt %d has begun", run.ID, f.Attempt, last.Number)
+	}
+	run.take(f.Report, now)
+	run.State = f.State
+	run.Failure = f.Failure
+	run.Counts = maps.Clone(f.Counts)
+	finished := f.Finished.UTC()
+	if f.Finished.IsZero() {
+		finished = now
+	}
+	run.Finished = &finished
+	return true, nil
+}
+
+func (run *Run) hasSubmission() bool {
+	for _, f := range run.Files {
+		if f.Kind == KindSubmission {
+			return true
+		}
+	}
+	return false
+}
+
+// Cancel asks for the run's end. A run that its agent has not spoken of yet ends at once; another ends when the agent says so.
+// It fails as Conflict when the run is over, and returns false when it had been asked before.
+func (run *Run) Cancel(now time.Time) (bool, error) {
+	if run.State.Final() {
+		return false, Errorf(Conflict, "cannot cancel run %s: it is %s already", run.ID, run.State)
+	}
+	if run.CancelRequested {
+		return false, nil
+	}
+	run.CancelRequested = true
+	if len(run.Attempts) == 0 {
+		run.State = Cancelled
+		run.Finished = &now
+	}
+	return true, nil
+}
+
+// CancelPending reports whether the agent still has to be told to end the run.
+func (run *Run) CancelPending() bool {
+	if !run.CancelRequested {
+		return false
+	}
+	if run.State.Final() {
+		last := run.attempt()
+		return run.cancelledUnseen() && last != nil && !last.State.Final()
+	}
+	last := run.attempt()
+	return last == nil || !last.State.Final()
+}

@@ -1,0 +1,88 @@
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"certlab/internal/cert"
+)
+
+// maxOrders bounds how many orders and cancellations one poll answers with.
+const maxOrders = 16
+
+// hub wakes those who wait for a machine's news.
+type hub struct {
+	mu      sync.Mutex
+	waiters map[string]chan struct{} // by machine
+}
+
+// wait returns a channel that is closed at the machine's next news.
+func (h *hub) wait(machine string) <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c, ok := h.waiters[machine]
+	if !ok {
+		c = make(chan struct{})
+		h.waiters[machine] = c
+	}
+	return c
+}
+
+func (h *hub) wake(machine string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c, ok := h.waiters[machine]; ok {
+		close(c)
+		delete(h.waiters, machine)
+	}
+}
+
+func (h *hub) wakeAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for machine, c := range h.waiters {
+		close(c)
+		delete(h.waiters, machine)
+	}
+}
+
+// Wake tells a machine's agent that there is news for it.
+func (l *Lab) Wake(machine string) {
+	l.hub.wake(machine)
+	l.Refresh()
+}
+
+// Next returns what a machine's agent should do next, and waits up to wait for there to be something. It records that the orders were
+// handed out. Below the free space that must stay, no orders are handed out; cancellations are. still is asked after each wait whether
+// the agent is still the one that may have them.
+func (l *Lab) Next(ctx context.Context, machine string, wait time.Duration, still func() error) (orders, cancel []cert.Run, err error) {
+	ctx, stop := context.WithTimeout(ctx, wait)
+	defer stop()
+	for {
+		news := l.hub.wait(machine)
+		if err := still(); err != nil {
+			return nil, nil, err
+		}
+		// The request may be over, or wait be 0: one look is always taken.
+		look, done := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		orders, cancel, err = l.DB.OpenRuns(look, machine, maxOrders)
+		if l.low.Load() {
+			orders = nil
+		}
+		for _, r := range orders {
+			if err == nil && r.HandedOut == nil {
+				err = l.DB.HandOut(look, r.ID, l.Now())
+			}
+		}
+		done()
+		if err != nil || len(orders)+len(cancel) > 0 {
+			return orders, cancel, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, nil
+		case <-news:
+		}
+	}
+}

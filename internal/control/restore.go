@@ -1,0 +1,280 @@
+package control
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"certlab/internal/cert"
+	"certlab/internal/sqlite"
+)
+
+// Restoring has two halves. Stage unpacks a backup beside the data in place and verifies it whole; PutInPlace then moves the data in
+// place aside and the copy in. Between the two there is a file that says so, and PutInPlace is called at every start, so that a
+// power cut in the middle of it is made good.
+
+const stagedName = "restore.json"
+
+type staged struct {
+	Copy  string `json:"copy"`  // directory with the verified copy
+	Aside string `json:"aside"` // directory that the data in place goes to
+}
+
+// restorable are the names that a restore replaces.
+var restorable = []string{databaseName, databaseName + "-wal", databaseName + "-shm", blobsName, keysName}
+
+// Restore stages a backup. It is put in place when the service starts again.
+func (l *Lab) Restore(ctx context.Context, path string) (cert.Restored, error) {
+	return Stage(ctx, l.Data, path, l.Now())
+}
+
+const (
+	maxManifest = 512 << 20 // bytes
+	maxMember   = 1 << 40   // bytes
+)
+
+var memberPattern = regexp.MustCompile(`^(certlab\.db|keys/[A-Za-z0-9][A-Za-z0-9._-]*|blobs/[0-9a-f]{64})$`)
+
+// Stage unpacks the backup in the file at path, verifies it, and arranges for PutInPlace to put it in place. What is wrong with the
+// backup is a cert.Error.
+func Stage(ctx context.Context, data Data, path string, now time.Time) (done cert.Restored, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return done, cert.Errorf(cert.Invalid, "cannot restore: %v", err)
+	}
+	defer f.Close()
+	if err := os.MkdirAll(data.Dir, 0o700); err != nil {
+		return done, fmt.Errorf("cannot restore: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(data.Dir, stagedName)); err == nil {
+		return done, cert.Errorf(cert.Conflict, "cannot restore: another restored copy waits to be put in place (restart the service)")
+	}
+	work, err := os.MkdirTemp(data.Dir, ".restore-*")
+	if err != nil {
+		return done, fmt.Errorf("cannot restore: %w", err)
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			os.RemoveAll(work)
+		}
+	}()
+	m, err := unpack(ctx, f, work)
+	if err != nil {
+		return done, fmt.Errorf("cannot restore %s: %w", path, err)
+	}
+	report, err := Check(ctx, Data{work})
+	if err == nil && len(report.Problems) > 0 {
+		err = cert.Errorf(cert.Rejected, "cannot restore %s: %s", path, strings.Join(report.Problems, "; "))
+	}
+	if err != nil {
+		return done, err
+	}
+	s := staged{Copy: filepath.Base(work)}
+	for _, name := range restorable {
+		if _, err := os.Lstat(filepath.Join(data.Dir, name)); err == nil {
+			s.Aside = "before-restore-" + now.UTC().Format("20060102-150405")
+		}
+	}
+	if s.Aside != "" {
+		if err := os.Mkdir(filepath.Join(data.Dir, s.Aside), 0o700); err != nil {
+			return done, fmt.Errorf("cannot restore: %w", err)
+		}
+		done.SetAside = filepath.Join(data.Dir, s.Aside)
+	}
+	if err := syncDir(data.Dir); err != nil {
+		return done, fmt.Errorf("cannot restore: %w", err)
+	}
+	text, err := json.Marshal(s)
+	if err == nil {
+		err = writeFile(filepath.Join(data.Dir, stagedName), text)
+	}
+	if err != nil {
+		return done, fmt.Errorf("cannot restore: %w", err)
+	}
+	keep = true
+	done.BackupCreated, done.Schema = m.Created, m.Schema
+	done.Blobs, done.Bytes = report.Blobs, report.Bytes
+	return done, nil
+}
+
+func rejected(format string, args ...any) error { return cert.Errorf(cert.Rejected, format, args...) }
+
+// unpack writes a backup's members to dir, each verified against the manifest and synced.
+func unpack(ctx context.Context, r io.Reader, dir string) (m manifest, err error) {
+	in := tar.NewReader(contextReader{ctx, r})
+	h, err := in.Next()
+	if err != nil || h.Name != manifestName || h.Size > maxManifest {
+		return m, rejected("it is not a backup of Certlab: a tar archive that begins with %s", manifestName)
+	}
+	if err := json.NewDecoder(in).Decode(&m); err != nil {
+		return m, rejected("its manifest cannot be read: %v", err)
+	}
+	if m.Format != backupFormat {
+		return m, rejected("its format is %d, this certlabd knows %d (refresh cert-controller)", m.Format, backupFormat)
+	}
+	if m.Schema > sqlite.Version {
+		return m, rejected("a newer certlabd made it (%s, schema %d; this one knows up to %d): refresh cert-controller first", m.Version, m.Schema, sqlite.Version)
+	}
+	want := make(map[string]memberInfo, len(m.Members))
+	for _, info := range m.Members {
+		if !memberPattern.MatchString(info.Name) || info.Size < 0 || info.Size > maxMember {
+			return m, rejected("its manifest names %q, which is no part of a backup", info.Name)
+		}
+		want[info.Name] = info
+	}
+	if _, ok := want[databaseName]; !ok {
+		return m, rejected("its manifest names no database")
+	}
+	dirs := map[string]bool{dir: true}
+	for {
+		h, err := in.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return m, rejected("it is cut off or damaged: %v", err)
+		}
+		info, ok := want[h.Name]
+		if !ok || h.Typeflag != tar.TypeReg || h.Size != info.Size {
+			return m, rejected("its member %q is not what its manifest says", h.Name)
+		}
+		delete(want, h.Name)
+		target := filepath.Join(dir, filepath.FromSlash(h.Name))
+		if sha, ok := strings.CutPrefix(h.Name, blobsName+"/"); ok {
+			target = filepath.Join(dir, blobsName, sha[:2], sha)
+		}
+		if err := unpackMember(in, target, info, dirs); err != nil {
+			return m, err
+		}
+	}
+	for name := range want {
+		return m, rejected("it is cut off: %d members are missing, %s among them", len(want), name)
+	}
+	for d := range dirs {
+		if err := syncDir(d); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+func unpackMember(in io.Reader, target string, info memberInfo, dirs map[string]bool) error {
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		return err
+	}
+	dirs[filepath.Dir(target)], dirs[filepath.Dir(filepath.Dir(target))] = true, true
+	f, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(f, sum), in); err != nil {
+		return rejected("%s: it is cut off or damaged: %v", info.Name, err)
+	}
+	if hexSum(sum) != info.SHA256 {
+		return rejected("%s does not have the SHA-256 that the manifest says", info.Name)
+	}
+	return f.Sync()
+}
+
+// PutInPlace puts a staged copy in place, if there is one, and returns the directory that the data before it went to. It is called
+// with the data locked and nothing of it open.
+func PutInPlace(data Data) (aside string, err error) {
+	mark := filepath.Join(data.Dir, stagedName)
+	text, err := os.ReadFile(mark)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot put the restored copy in place: %w", err)
+	}
+	var s staged
+	if err := json.Unmarshal(text, &s); err != nil {
+		return "", fmt.Errorf("cannot put the restored copy in place: %s: %w", mark, err)
+	}
+	copied := filepath.Join(data.Dir, s.Copy)
+	_, err = os.Stat(copied)
+	if err == nil {
+		if err := swap(data.Dir, copied, s.Aside); err != nil {
+			return "", fmt.Errorf("cannot put the restored copy in place: %w", err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("cannot put the restored copy in place: %w", err)
+	}
+	if err := os.Remove(mark); err != nil {
+		return "", fmt.Errorf("cannot put the restored copy in place: %w", err)
+	}
+	if s.Aside == "" {
+		return "", syncDir(data.Dir)
+	}
+	return filepath.Join(data.Dir, s.Aside), syncDir(data.Dir)
+}
+
+// swap moves what is in place aside, then the copy in, and removes the copy's directory. It can be repeated: "aside.done" in the copy
+// says that what is in place from then on is the copy's.
+func swap(dir, copied, aside string) error {
+	mark := filepath.Join(copied, "aside.done")
+	if _, err := os.Lstat(mark); errors.Is(err, fs.ErrNotExist) {
+		for _, name := range restorable {
+			err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, aside, name))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		if aside != "" {
+			if err := syncDir(filepath.Join(dir, aside)); err != nil {
+				return err
+			}
+		}
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+		if err := writeFile(mark, nil); err != nil {
+			return err
+		}
+	}
+	for _, name := range restorable {
+		err := os.Rename(filepath.Join(copied, name), filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(copied)
+}
+
+func writeFile(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}

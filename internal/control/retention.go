@@ -1,0 +1,46 @@
+package control
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	retentionInterval = time.Hour
+	retentionBatch    = 100
+	partialAge        = 14 * 24 * time.Hour // an upload that nothing was added to for so long is given up
+)
+
+func (l *Lab) retentionLoop(ctx context.Context) error {
+	return l.every(ctx, "remove old results", retentionInterval, l.Retain)
+}
+
+// Retain removes runs that ended longer ago than the site keeps them, the files that no other run names, and uploads that were given up.
+func (l *Lab) Retain(ctx context.Context) error {
+	now := l.Now()
+	if _, err := l.Blobs.SweepPartials(now.Add(-partialAge)); err != nil {
+		return err
+	}
+	days := l.Desired().RetentionDays
+	if days <= 0 {
+		return nil
+	}
+	for ctx.Err() == nil {
+		n, files, err := l.DB.RemoveRuns(ctx, now.AddDate(0, 0, -days), now, retentionBatch)
+		if err != nil {
+			return err
+		}
+		for _, sha := range files {
+			if err := l.Blobs.RemoveUnless(sha, func() (bool, error) { return l.DB.Used(ctx, sha) }); err != nil {
+				return err
+			}
+		}
+		if n > 0 {
+			l.Logger.Info("old runs removed", "runs", n, "older_than_days", days)
+		}
+		if n < retentionBatch {
+			return nil
+		}
+	}
+	return ctx.Err()
+}

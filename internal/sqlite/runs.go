@@ -1,0 +1,331 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"certlab/internal/cert"
+)
+
+const runColumns = `r.id, r.machine, m.hostname, r.origin, r.requested_by, r.spec, r.state, r.created, r.started, r.finished, r.handed_out,
+	r.cancel_requested, r.failure, r.counts, r.seq,
+	coalesce((SELECT id FROM submissions s WHERE s.run = r.id ORDER BY s.seq DESC LIMIT 1), ''),
+	coalesce((SELECT counts FROM submissions s WHERE s.run = r.id AND s.index_state = 'indexed' ORDER BY s.seq DESC LIMIT 1), '')`
+
+const runTables = " FROM runs r JOIN machines m ON m.id = r.machine"
+
+type runRow struct {
+	cert.Run
+	seq int64
+	own cert.Counts // as stored with the run
+}
+
+func scanRun(s scanner) (r runRow, err error) {
+	var indexed cert.Counts
+	err = s.Scan(&r.ID, &r.Machine, &r.Hostname, &r.Origin, &r.RequestedBy, jsonColumn{&r.Spec}, &r.State, timeColumn{&r.Created},
+		timePtrColumn{&r.Started}, timePtrColumn{&r.Finished}, timePtrColumn{&r.HandedOut}, &r.CancelRequested, jsonColumn{&r.Failure},
+		jsonColumn{&r.own}, &r.seq, &r.Submission, jsonColumn{&indexed})
+	r.Counts = r.own
+	if indexed != nil {
+		r.Counts = indexed
+	}
+	r.Attempts, r.Files = []cert.Attempt{}, []cert.File{}
+	return r, err
+}
+
+func scanAttempt(s scanner) (a cert.Attempt, err error) {
+	a.Interruptions = []cert.Interruption{}
+	err = s.Scan(&a.Number, &a.Sequence, &a.State, timeColumn{&a.Updated}, jsonColumn{&a.Progress}, &a.BootID, &a.CheckboxVersion,
+		jsonColumn{&a.Interruptions})
+	return a, err
+}
+
+func scanFile(s scanner) (f cert.File, err error) {
+	err = s.Scan(&f.Attempt, &f.Kind, &f.Name, &f.SHA256, &f.Size, timeColumn{&f.Received}, &f.Submission)
+	return f, err
+}
+
+// RunFilter selects runs. Empty fields select all.
+type RunFilter struct {
+	Machine string // id
+	State   string
+	Origin  string
+	Plan    string
+}
+
+// Runs lists runs, the newest to the controller first, with their attempts but without their files.
+func (db *DB) Runs(ctx context.Context, f RunFilter, p Page) ([]cert.Run, string, error) {
+	var w where
+	w.equal("r.machine", f.Machine)
+	w.equal("r.state", f.State)
+	w.equal("r.origin", f.Origin)
+	w.equal("r.plan", f.Plan)
+	var before int64
+	if more, err := p.parse("r", &before); err != nil {
+		return nil, "", err
+	} else if more {
+		w.add("r.seq < ?", before)
+	}
+	rows, err := list(ctx, db.r, scanRun, "SELECT "+runColumns+runTables+w.String()+" ORDER BY r.seq DESC LIMIT ?", append(w.args, p.Limit+1)...)
+	if err != nil {
+		return nil, "", err
+	}
+	next := ""
+	if len(rows) > p.Limit {
+		rows = rows[:p.Limit]
+		next = cursor("r", rows[p.Limit-1].seq)
+	}
+	out := make([]cert.Run, len(rows))
+	for n := range rows {
+		if err := loadAttempts(ctx, db.r, &rows[n]); err != nil {
+			return nil, "", err
+		}
+		out[n] = rows[n].Run
+	}
+	return out, next, nil
+}
+
+func loadAttempts(ctx context.Context, q query, r *runRow) (err error) {
+	r.Attempts, err = list(ctx, q, scanAttempt, `SELECT number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions
+		FROM attempts WHERE run = ? ORDER BY number`, r.ID)
+	return err
+}
+
+func loadRun(ctx context.Context, q query, id string) (runRow, error) {
+	r, err := one(ctx, q, scanRun, notFound("run", id), "SELECT "+runColumns+runTables+" WHERE r.id = ?", id)
+	if err != nil {
+		return r, err
+	}
+	if err := loadAttempts(ctx, q, &r); err != nil {
+		return r, err
+	}
+	r.Files, err = list(ctx, q, scanFile, "SELECT attempt, kind, name, sha256, size, received, submission FROM files WHERE run = ? ORDER BY attempt, kind DESC, name, sha256", id)
+	return r, err
+}
+
+// Run returns a run with its attempts and files. It fails as NotFound, and as Gone if retention has removed it.
+func (db *DB) Run(ctx context.Context, id string) (cert.Run, error) {
+	r, err := loadRun(ctx, db.r, id)
+	if cert.CodeOf(err) == cert.NotFound {
+		if gone := removed(ctx, db.r, id); gone != nil {
+			return r.Run, gone
+		}
+	}
+	return r.Run, err
+}
+
+func removed(ctx context.Context, q query, id string) error {
+	var n int
+	err := q.QueryRowContext(ctx, "SELECT 1 FROM removed_runs WHERE id = ?", id).Scan(&n)
+	switch {
+	case err == nil:
+		return cert.Errorf(cert.Gone, "run %s was removed: it was older than this site keeps results", id)
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	default:
+		return fmt.Errorf("cannot read runs: %w", err)
+	}
+}
+
+// AddRun stores a new run. It fails as Conflict if there is one with that id.
+func (db *DB) AddRun(ctx context.Context, run cert.Run) error {
+	return db.write(ctx, func(tx *sql.Tx) error {
+		if _, err := loadRun(ctx, tx, run.ID); cert.CodeOf(err) != cert.NotFound {
+			if err != nil {
+				return err
+			}
+			return cert.Errorf(cert.Conflict, "cannot add run %s: there is one already", run.ID)
+		}
+		return insertRun(ctx, tx, &run)
+	})
+}
+
+func insertRun(ctx context.Context, tx *sql.Tx, r *cert.Run) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO runs (id, machine, origin, requested_by, plan, spec, state, created, started, finished, handed_out,
+		cancel_requested, failure, counts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.ID, r.Machine, r.Origin, r.RequestedBy, r.Spec.Plan,
+		mustJSON(r.Spec), r.State, micros(r.Created), microsPtr(r.Started), microsPtr(r.Finished), microsPtr(r.HandedOut), r.CancelRequested,
+		mustJSON(r.Failure), mustJSON(r.Counts))
+	if err != nil {
+		return fmt.Errorf("cannot store run %s: %w", r.ID, err)
+	}
+	return saveAttempts(ctx, tx, r, nil)
+}
+
+// saveAttempts stores the attempts that differ from before.
+func saveAttempts(ctx context.Context, tx *sql.Tx, r *cert.Run, before []cert.Attempt) error {
+	for n, a := range r.Attempts {
+		if n < len(before) && mustJSON(before[n]) == mustJSON(a) {
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO attempts (run, number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, number) DO UPDATE SET sequence = excluded.sequence, state = excluded.state,
+			updated = excluded.updated, progress = excluded.progress, boot_id = excluded.boot_id, checkbox_version = excluded.checkbox_version,
+			interruptions = excluded.interruptions`, r.ID, a.Number, a.Sequence, a.State, micros(a.Updated), mustJSON(a.Progress), a.BootID,
+			a.CheckboxVersion, mustJSON(a.Interruptions)); err != nil {
+			return fmt.Errorf("cannot store attempt %d of run %s: %w", a.Number, r.ID, err)
+		}
+	}
+	return nil
+}
+
+// UpdateRun loads a run, lets change alter it, and stores it, in one transaction. If there is none, absent makes it, or fails; a nil
+// absent fails as NotFound. A run that retention has removed fails as Gone. Nothing is stored if change fails or returns false.
+func (db *DB) UpdateRun(ctx context.Context, id string, absent func() (*cert.Run, error), change func(*cert.Run) (bool, error)) (cert.Run, error) {
+	var out cert.Run
+	err := db.write(ctx, func(tx *sql.Tx) error {
+		row, err := loadRun(ctx, tx, id)
+		fresh := false
+		if cert.CodeOf(err) == cert.NotFound {
+			if gone := removed(ctx, tx, id); gone != nil {
+				return gone
+			}
+			if absent == nil {
+				return err
+			}
+			made, err := absent()
+			if err != nil {
+				return err
+			}
+			row.Run, fresh = *made, true
+		} else if err != nil {
+			return err
+		}
+		before := append([]cert.Attempt(nil), row.Attempts...)
+		run := row.Run
+		shown := run.Counts
+		run.Counts = row.own
+		changed, err := change(&run)
+		if err != nil {
+			return err
+		}
+		out = run
+		if shown != nil && !changed {
+			out.Counts = shown
+		}
+		switch {
+		case fresh && changed:
+			return insertRun(ctx, tx, &run)
+		case !changed:
+			return nil
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE runs SET plan = ?, spec = ?, state = ?, started = ?, finished = ?, handed_out = ?, cancel_requested = ?,
+			failure = ?, counts = ? WHERE id = ?`, run.Spec.Plan, mustJSON(run.Spec), run.State, microsPtr(run.Started), microsPtr(run.Finished),
+			microsPtr(run.HandedOut), run.CancelRequested, mustJSON(run.Failure), mustJSON(run.Counts), id); err != nil {
+			return fmt.Errorf("cannot store run %s: %w", id, err)
+		}
+		return saveAttempts(ctx, tx, &run, before)
+	})
+	return out, err
+}
+
+// OpenRuns returns the runs of a machine that its agent has something to do for: orders that it has not reported, and runs that it
+// has to cancel. Oldest first.
+func (db *DB) OpenRuns(ctx context.Context, machine string, limit int) (orders, cancel []cert.Run, err error) {
+	rows, err := list(ctx, db.r, scanRun, "SELECT "+runColumns+runTables+` WHERE r.machine = ?1 AND (r.state IN ('queued', 'running'))
+		AND (r.cancel_requested OR (r.origin = 'order' AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.run = r.id)))
+		UNION ALL SELECT `+runColumns+runTables+` WHERE r.machine = ?1 AND r.state = 'cancelled' AND r.cancel_requested
+		AND EXISTS (SELECT 1 FROM attempts a WHERE a.run = r.id AND a.state IN ('queued', 'running'))
+		ORDER BY 15 LIMIT ?2`, machine, limit)
+	if err != nil {
+		return nil, nil, err
+	}
+	for n := range rows {
+		if err := loadAttempts(ctx, db.r, &rows[n]); err != nil {
+			return nil, nil, err
+		}
+		switch r := rows[n].Run; {
+		case r.CancelPending():
+			cancel = append(cancel, r)
+		case !r.CancelRequested && len(r.Attempts) == 0:
+			orders = append(orders, r)
+		}
+	}
+	return orders, cancel, nil
+}
+
+// HandOut records that a run's order was given to its agent, the first time that it was.
+func (db *DB) HandOut(ctx context.Context, id string, now time.Time) error {
+	return db.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "UPDATE runs SET handed_out = ? WHERE id = ? AND handed_out IS NULL", micros(now), id); err != nil {
+			return fmt.Errorf("cannot store run %s: %w", id, err)
+		}
+		return nil
+	})
+}
+
+// RunCounts returns how many runs are in each state.
+func (db *DB) RunCounts(ctx context.Context) (map[string]int, error) {
+	return db.countBy(ctx, "SELECT state, count(*) FROM runs GROUP BY state")
+}
+
+func (db *DB) countBy(ctx context.Context, text string) (map[string]int, error) {
+	type pair struct {
+		key string
+		n   int
+	}
+	rows, err := list(ctx, db.r, func(s scanner) (p pair, err error) { return p, s.Scan(&p.key, &p.n) }, text)
+	out := make(map[string]int, len(rows))
+	for _, r := range rows {
+		out[r.key] = r.n
+	}
+	return out, err
+}
+
+// RemoveRuns removes up to limit runs that were over before then, with their results, and remembers their ids. It returns how
+// many it removed and the hashes of their files, which the caller may remove if Used says that nothing else names them.
+func (db *DB) RemoveRuns(ctx context.Context, then, now time.Time, limit int) (int, []string, error) {
+	var ids, files []string
+	text := func(s scanner) (v string, err error) { return v, s.Scan(&v) }
+	err := db.write(ctx, func(tx *sql.Tx) error {
+		var err error
+		if ids, err = list(ctx, tx, text, "SELECT id FROM runs WHERE finished < ? ORDER BY finished LIMIT ?", micros(then), limit); err != nil || len(ids) == 0 {
+			return err
+		}
+		chosen := mustJSON(ids)
+		if files, err = list(ctx, tx, text, "SELECT DISTINCT sha256 FROM files WHERE run IN (SELECT value FROM json_each(?))", chosen); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO removed_runs (id, machine, removed) SELECT id, machine, ? FROM runs WHERE id IN (SELECT value FROM json_each(?))",
+			micros(now), chosen); err != nil {
+			return fmt.Errorf("cannot remember removed runs: %w", err)
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM runs WHERE id IN (SELECT value FROM json_each(?))", chosen); err != nil {
+			return fmt.Errorf("cannot remove runs: %w", err)
+		}
+		return nil
+	})
+	return len(ids), files, err
+}
+
+// Used reports whether a file's hash is named by any run.
+func (db *DB) Used(ctx context.Context, sha string) (bool, error) {
+	var n int
+	err := db.w.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM files WHERE sha256 = ?)", sha).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("cannot read files: %w", err)
+	}
+	return n == 1, nil
+}
+
+// EachFile calls fn with the hash and size of every file that is named by a run, each hash once.
+func (db *DB) EachFile(ctx context.Context, fn func(sha string, size int64) error) error {
+	rows, err := db.r.QueryContext(ctx, "SELECT sha256, max(size) FROM files GROUP BY sha256 ORDER BY sha256")
+	if err != nil {
+		return fmt.Errorf("cannot read files: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var sha string
+		var size int64
+		if err := rows.Scan(&sha, &size); err != nil {
+			return fmt.Errorf("cannot read files: %w", err)
+		}
+		if err := fn(sha, size); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
