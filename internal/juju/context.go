@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"certlab/internal/juju/toolclient"
 )
 
 // A Context is one run of a hook, an action or an exec script: what its hook tools may see, and what they have written and not
@@ -72,7 +74,7 @@ type ContextOptions struct {
 	Unit string
 	Kind RunKind
 	Hook Hook // of RunHook
-	Task int  // id, of RunAction and RunExec
+	Task int  // id, of RunAction and RunExec; 0 with RunExec: juju-exec from the machine, which is no task
 	// Paths of the unit; empty: DefaultPaths.
 	Paths Paths
 	// Fetch gets a resource for resource-get and returns its path on the machine; nil: the path that Juju would have.
@@ -108,7 +110,9 @@ func NewContext(model *Model, opts ContextOptions) (*Context, error) {
 		c.paths = DefaultPaths(unit.Name)
 	}
 	name := opts.Hook.Name
-	if opts.Kind != RunHook {
+	if opts.Kind == RunExec && opts.Task == 0 {
+		name = "run-commands"
+	} else if opts.Kind != RunHook {
 		task := s.Tasks[opts.Task]
 		if task == nil {
 			return nil, fmt.Errorf("cannot run an action: task %d not found", opts.Task)
@@ -130,27 +134,12 @@ func (c *Context) ID() string { return c.id }
 // Unit that the context is of.
 func (c *Context) Unit() string { return c.unit }
 
-// A Request is one hook tool call. Files are what the tool may read: those that its arguments name are asked for by
-// Response.NeedFiles if they are missing, since only the caller sees the machine's file system.
-type Request struct {
-	Tool     string            `json:"tool"`
-	Args     []string          `json:"args,omitempty"`
-	Dir      string            `json:"dir,omitempty"` // the caller's working directory; relative file names in arguments start there
-	StdinSet bool              `json:"stdin_set,omitempty"`
-	Stdin    []byte            `json:"stdin,omitempty"`
-	Files    map[string][]byte `json:"files,omitempty"`   // by absolute path
-	Missing  map[string]string `json:"missing,omitempty"` // why a file that was asked for cannot be read
-}
-
-// A Response answers a Request. When it needs more, nothing has happened yet and the request is to be repeated with it.
-type Response struct {
-	Stdout    []byte   `json:"stdout,omitempty"`
-	Stderr    []byte   `json:"stderr,omitempty"`
-	Code      int      `json:"code"`
-	Output    string   `json:"output,omitempty"` // absolute path of a file that is to get Stdout instead, from -o
-	NeedStdin bool     `json:"need_stdin,omitempty"`
-	NeedFiles []string `json:"need_files,omitempty"`
-}
+// Request and Response are one hook tool call and its answer. A tool that needs standard input or a file that only its caller
+// sees says so in the answer and has done nothing; the call is repeated with it.
+type (
+	Request  = toolclient.Request
+	Response = toolclient.Response
+)
 
 // Run calls a hook tool from the same process: stdin is all there is of it, and files that arguments name are read, and -o
 // written, where this process sees them.

@@ -67,9 +67,11 @@ func (c *Context) Env() []string {
 		env["JUJU_DISPATCH_PATH"] = "actions/" + c.action
 		fallthrough
 	case RunExec:
-		env["JUJU_ACTION_NAME"] = c.action
-		env["JUJU_ACTION_UUID"] = strconv.Itoa(c.task)
-		env["JUJU_ACTION_TAG"] = "action-" + strconv.Itoa(c.task)
+		if c.task != 0 {
+			env["JUJU_ACTION_NAME"] = c.action
+			env["JUJU_ACTION_UUID"] = strconv.Itoa(c.task)
+			env["JUJU_ACTION_TAG"] = "action-" + strconv.Itoa(c.task)
+		}
 	}
 	lines := make([]string, 0, len(env))
 	for name, value := range env {

@@ -22,7 +22,9 @@ type Host interface {
 	// there. A host without processes returns a nil listener.
 	Listen(ctx context.Context, unit, path string) (net.Listener, error)
 
-	// Dispatch runs one process to its end. When ctx is cancelled the process and its children are killed, and Exit.Signal says so.
+	// Dispatch runs one process to its end. When ctx is cancelled with ErrKillHook as its cause, the process and its children are
+	// killed and Exit.Signal says so; with another cause Dispatch returns at once and the process may live on, as it does when a
+	// real agent dies.
 	Dispatch(ctx context.Context, spec DispatchSpec) Exit
 
 	// Reboot makes the machine reboot soon, from juju-reboot. The agents on it are ended by whoever runs them.

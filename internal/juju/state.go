@@ -513,8 +513,10 @@ type Hook struct {
 	RemoteUnit    string `json:"remote_unit,omitempty"`
 	RemoteApp     string `json:"remote_app,omitempty"`
 	DepartingUnit string `json:"departing_unit,omitempty"`
-	// Version of the bag that a relation-joined or -changed is about.
+	// Version of the bag that a relation-changed, or of the secret that a secret-changed, tells of; set by State.Aim.
 	Version int `json:"version,omitempty"`
+	// Seen stands for the settings that a config-changed tells of; set by State.Aim.
+	Seen string `json:"seen,omitempty"`
 	// storage hooks
 	Storage string `json:"storage,omitempty"`
 	// secret hooks
@@ -566,8 +568,8 @@ type Uniter struct {
 	Installed     bool   `json:"installed,omitempty"`
 	Started       bool   `json:"started,omitempty"`
 	ConfigHash    string `json:"config_hash,omitempty"` // of what the last config-changed saw; empty: it has to run
-	ConfigVersion int    `json:"config_version,omitempty"`
-	Leader        bool   `json:"leader,omitempty"` // leader-elected has run since it became leader
+	Leader        bool   `json:"leader,omitempty"`      // leader-elected has run since it became leader
+	StatusSet     bool   `json:"status_set,omitempty"`  // the charm has called status-set at least once
 	BootID        string `json:"boot_id,omitempty"`
 	// Running is the hook that has begun and whose changes are not stored yet. After an agent's or machine's death it runs again, first.
 	Running *Hook `json:"running,omitempty"`

@@ -19,7 +19,7 @@ func actionGet(i *invocation) error {
 	if len(i.args) > 1 {
 		return noMore(i.args[1:])
 	}
-	if i.kind == RunHook {
+	if i.task == 0 {
 		return errNoAction
 	}
 	if len(i.args) == 0 {
@@ -60,7 +60,7 @@ func actionSet(i *invocation) error {
 		}
 		pairs = append(pairs, pair{keys, strings.ToValidUTF8(value, "\uFFFD")})
 	}
-	if i.kind == RunHook {
+	if i.task == 0 {
 		return errNoAction
 	}
 	results := cloneMap(i.results)
@@ -99,7 +99,7 @@ func actionFail(i *invocation) error {
 	if len(i.args) > 1 {
 		return noMore(i.args[1:])
 	}
-	if i.kind == RunHook {
+	if i.task == 0 {
 		return errNoAction
 	}
 	i.failed, i.message = true, "action failed without reason given, check action for errors"
@@ -114,7 +114,7 @@ func actionLog(i *invocation) error {
 	if len(i.args) == 0 {
 		return usagef("no message specified")
 	}
-	if i.kind == RunHook {
+	if i.task == 0 {
 		return errNoAction
 	}
 	entry := TaskLog{Time: i.model.Now(), Message: strings.Join(i.args, " ")}

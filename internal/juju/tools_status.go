@@ -30,6 +30,7 @@ func statusSet(i *invocation) error {
 		}
 		if !i.flag("application") {
 			unit.SetWorkload(status)
+			unit.Uniter.StatusSet = true
 			return nil
 		}
 		if app.Leader != i.unit {
