@@ -1,0 +1,302 @@
+package checkbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Source says where Checkbox comes from.
+type Source struct {
+	Kind          string // snap, deb or path
+	Channel       string // snap channel such as 24.04/stable, or the PPA for deb such as ppa:checkbox-dev/stable
+	Path          string // of checkbox-cli
+	ExtraPackages []string
+}
+
+// Runner runs a command with an environment and returns what it printed; the seam to apt, snap and systemctl.
+type Runner func(ctx context.Context, env []string, name string, args ...string) (string, error)
+
+// Exec is the Runner that runs real commands. They end with ctx, with what they started.
+func Exec(ctx context.Context, env []string, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = env
+	cmd.Dir = "/"
+	out := capped{max: 256 << 10}
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		err = errors.New("took too long")
+	}
+	return out.String(), err
+}
+
+// Installer installs Checkbox and keeps its own remote agent, which obeys anybody on the network as root, from running.
+type Installer struct {
+	Run      Runner
+	Env      []string // complete, with proxy settings
+	Timeout  time.Duration
+	LookPath func(string) (string, error)
+	SnapBin  string // /snap/bin
+}
+
+var (
+	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(?:[:=][A-Za-z0-9.+:~-]+)?$`)
+	channelName = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
+	snapSeries  = regexp.MustCompile(`^(?:uc)?(\d\d)(?:\.\d\d)?(?:/|$)`)
+	ppaName     = regexp.MustCompile(`^ppa:[a-z0-9.+-]+/(?:[a-z0-9.+-]+/)?[a-z0-9.+-]+$`)
+)
+
+// Check says what is wrong with a source before anything is installed, with the option to set.
+func (s Source) Check() error {
+	switch s.Kind {
+	case "path":
+		if s.Path == "" {
+			return errors.New("set checkbox-path: checkbox-source is path")
+		}
+		if !filepath.IsAbs(s.Path) {
+			return fmt.Errorf("set checkbox-path to an absolute path: it is %q", s.Path)
+		}
+	case "snap":
+		if s.Channel != "" && !channelName.MatchString(s.Channel) {
+			return fmt.Errorf("set checkbox-channel to a snap channel such as 24.04/stable: it is %q", s.Channel)
+		}
+	case "deb":
+		if s.Channel != "" && !ppaName.MatchString(s.Channel) {
+			return fmt.Errorf("set checkbox-channel to a PPA such as ppa:checkbox-dev/stable: it is %q", s.Channel)
+		}
+	default:
+		return fmt.Errorf("set checkbox-source to snap, deb or path: it is %q", s.Kind)
+	}
+	for _, p := range s.ExtraPackages {
+		if !packageName.MatchString(p) {
+			return fmt.Errorf("set extra-packages to names of Debian packages: %q is none", p)
+		}
+	}
+	return nil
+}
+
+// Install makes checkbox-cli available and returns its path. It can be repeated; what is installed already is left alone. base is the
+// machine's release, such as 24.04, which names the snap track where no channel is given.
+func (in *Installer) Install(ctx context.Context, s Source, base string) (string, error) {
+	if err := s.Check(); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, in.Timeout)
+	defer cancel()
+	var path string
+	var err error
+	switch s.Kind {
+	case "path":
+		path, err = in.fromPath(s)
+	case "snap":
+		path, err = in.fromSnap(ctx, s, base)
+	case "deb":
+		path, err = in.fromDeb(ctx, s)
+	}
+	if err != nil {
+		return "", err
+	}
+	if s.Kind != "deb" {
+		if err := in.packages(ctx, s.ExtraPackages); err != nil {
+			return "", err
+		}
+	}
+	return path, nil
+}
+
+func (in *Installer) fromPath(s Source) (string, error) {
+	info, err := os.Stat(s.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("set checkbox-path to where checkbox-cli is: there is nothing at %s", s.Path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot use checkbox-path: %w", err)
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return "", fmt.Errorf("set checkbox-path to where checkbox-cli is: %s is no program", s.Path)
+	}
+	return s.Path, nil
+}
+
+func (in *Installer) fromSnap(ctx context.Context, s Source, base string) (string, error) {
+	if _, err := in.LookPath("snap"); err != nil {
+		return "", errors.New("cannot install the Checkbox snap: this machine has no snapd (set checkbox-source to deb or path)")
+	}
+	channel := s.Channel
+	if channel == "" {
+		if base == "" {
+			return "", errors.New("set checkbox-channel: the machine's release is not known")
+		}
+		channel = base + "/stable"
+	}
+	// The front end needs the runtime of its series.
+	if m := snapSeries.FindStringSubmatch(channel); m != nil {
+		if err := in.snap(ctx, "checkbox"+m[1], "", ""); err != nil {
+			return "", err
+		}
+	}
+	confinement := "--classic"
+	if strings.HasPrefix(channel, "uc") {
+		confinement = "--devmode"
+	}
+	if err := in.snap(ctx, "checkbox", channel, confinement); err != nil {
+		return "", err
+	}
+	for _, service := range []string{"checkbox.agent", "checkbox.remote-slave", "checkbox.service"} {
+		// Which of these names exists depends on the version; that one is stopped is checked below.
+		in.Run(ctx, in.Env, "snap", "stop", "--disable", service)
+	}
+	if out, err := in.Run(ctx, in.Env, "snap", "services", "checkbox"); err == nil {
+		for line := range strings.Lines(out) {
+			fields := strings.Fields(line)
+			if len(fields) >= 3 && strings.HasPrefix(fields[0], "checkbox.") && (fields[1] == "enabled" || fields[2] == "active") {
+				if out, err := in.Run(ctx, in.Env, "snap", "stop", "--disable", fields[0]); err != nil {
+					return "", failed("stop "+fields[0]+", which lets anybody on the network run commands as root", out, err)
+				}
+			}
+		}
+	}
+	return filepath.Join(in.SnapBin, "checkbox.checkbox-cli"), nil
+}
+
+func (in *Installer) snap(ctx context.Context, name, channel, confinement string) error {
+	args := []string{"install", name}
+	if out, err := in.Run(ctx, in.Env, "snap", "list", name); err == nil {
+		if channel == "" || slices.Contains(strings.Fields(out), channel) {
+			return nil
+		}
+		args = []string{"refresh", name}
+	}
+	if channel != "" {
+		args = append(args, "--channel="+channel)
+	}
+	if confinement != "" {
+		args = append(args, confinement)
+	}
+	if out, err := in.Run(ctx, in.Env, "snap", args...); err != nil {
+		return failed("install snap "+name, out, err)
+	}
+	return nil
+}
+
+func (in *Installer) fromDeb(ctx context.Context, s Source) (string, error) {
+	if _, err := in.LookPath("apt-get"); err != nil {
+		return "", errors.New("cannot install Checkbox's Debian packages: this machine has no apt (set checkbox-source to snap or path)")
+	}
+	// Masked before it is installed, its unit never starts, not even for a moment.
+	if _, err := in.LookPath("systemctl"); err == nil {
+		if out, err := in.Run(ctx, in.Env, "systemctl", "mask", "--now", "checkbox-ng.service"); err != nil {
+			// Without systemd running the link can be made all the same; with neither, nothing would start the unit.
+			if linkErr := maskUnit("/etc/systemd/system", "checkbox-ng.service"); linkErr != nil {
+				return "", failed("mask checkbox-ng.service, which lets anybody on the network run commands as root", out, errors.Join(err, linkErr))
+			}
+		}
+	}
+	if s.Channel != "" {
+		if _, err := in.LookPath("add-apt-repository"); err != nil {
+			if err := in.apt(ctx, "install", "software-properties-common"); err != nil {
+				return "", err
+			}
+		}
+		if out, err := in.Run(ctx, in.Env, "add-apt-repository", "--yes", s.Channel); err != nil {
+			return "", failed("add "+s.Channel, out, err)
+		}
+	}
+	packages := append([]string{"checkbox-ng"}, s.ExtraPackages...)
+	if err := in.packages(ctx, packages); err != nil {
+		return "", err
+	}
+	path, err := in.LookPath("checkbox-cli")
+	if err != nil {
+		return "", errors.New("cannot find checkbox-cli although package checkbox-ng is installed (set checkbox-channel to a PPA with a newer one)")
+	}
+	return path, nil
+}
+
+// packages installs those of the Debian packages that are not installed.
+func (in *Installer) packages(ctx context.Context, names []string) error {
+	var missing []string
+	for _, name := range names {
+		plain := strings.FieldsFunc(name, func(r rune) bool { return r == '=' || r == ':' })[0]
+		out, err := in.Run(ctx, in.Env, "dpkg-query", "-W", "-f", "${Status}", plain)
+		if err != nil || !strings.HasPrefix(out, "install ok installed") || strings.Contains(name, "=") {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if _, err := in.LookPath("apt-get"); err != nil {
+		return fmt.Errorf("cannot install %s: this machine has no apt (empty extra-packages)", strings.Join(missing, ", "))
+	}
+	if out, err := in.Run(ctx, in.Env, "apt-get", "-q", "update"); err != nil {
+		return failed("update the package lists", out, err)
+	}
+	return in.apt(ctx, append([]string{"install"}, missing...)...)
+}
+
+func (in *Installer) apt(ctx context.Context, args ...string) error {
+	// Another apt may hold the lock: unattended upgrades do, after each boot.
+	full := append([]string{"-q", "-y", "-o", "DPkg::Lock::Timeout=600", "--no-install-recommends"}, args...)
+	if out, err := in.Run(ctx, append(slices.Clone(in.Env), "DEBIAN_FRONTEND=noninteractive"), "apt-get", full...); err != nil {
+		return failed(strings.Join(args, " "), out, err)
+	}
+	return nil
+}
+
+// maskUnit does what `systemctl mask` does where no systemd answers.
+func maskUnit(dir, unit string) error {
+	path := filepath.Join(dir, unit)
+	if target, err := os.Readlink(path); err == nil && target == "/dev/null" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Symlink("/dev/null", path)
+}
+
+// failed is the error for a command that failed: what was wanted, and the last line that says why.
+func failed(what, out string, err error) error {
+	reason := ""
+	for line := range strings.Lines(out) {
+		text := strings.TrimSpace(line)
+		if strings.HasPrefix(text, "E: ") || strings.HasPrefix(text, "error: ") {
+			reason = text
+			break
+		}
+		if text != "" {
+			reason = text
+		}
+	}
+	if reason == "" {
+		return fmt.Errorf("cannot %s: %w", what, err)
+	}
+	return fmt.Errorf("cannot %s: %s (%w)", what, clip(reason, 300), err)
+}
+
+// ProxyEnv returns the variables for Juju's proxy settings, in both spellings, since programs differ in which they read.
+func ProxyEnv(http, https, ftp, no string) []string {
+	var env []string
+	for _, v := range []struct{ name, value string }{
+		{"http_proxy", http}, {"https_proxy", https}, {"ftp_proxy", ftp}, {"no_proxy", no},
+	} {
+		if v.value != "" {
+			env = append(env, v.name+"="+v.value, strings.ToUpper(v.name)+"="+v.value)
+		}
+	}
+	return env
+}

@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"certlab/internal/order"
+)
+
+// systemID is what a MAAS system_id looks like; other clouds put other things into cloud-init's instance-id.
+var systemID = regexp.MustCompile(`^[a-z0-9]{6}$`)
+
+// debianArchitecture names what the kernel calls a machine in Debian's words.
+var debianArchitecture = map[string]string{
+	"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "ppc64le": "ppc64el", "s390x": "s390x", "riscv64": "riscv64", "i686": "i386",
+}
+
+// machineIdentity says what this machine is, from the files below root (usually /). What cannot be read stays empty; a machine
+// without MAAS or without firmware tables is one all the same.
+func machineIdentity(root string) order.Identity {
+	read := func(path string) string {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil || len(text) > 4096 {
+			return ""
+		}
+		return strings.TrimSpace(string(text))
+	}
+	var id order.Identity
+	id.Hostname, _ = os.Hostname()
+	var names unix.Utsname
+	if unix.Uname(&names) == nil {
+		id.Kernel = unix.ByteSliceToString(names.Release[:])
+		machine := unix.ByteSliceToString(names.Machine[:])
+		id.Architecture = machine
+		if name, ok := debianArchitecture[machine]; ok {
+			id.Architecture = name
+		}
+	}
+	if instance := read("var/lib/cloud/data/instance-id"); systemID.MatchString(instance) {
+		id.SystemID = instance
+	}
+	if uuid := strings.ToLower(read("sys/class/dmi/id/product_uuid")); uuid != "00000000-0000-0000-0000-000000000000" {
+		id.ProductUUID = uuid
+	}
+	var osID, osVersion string
+	for line := range strings.Lines(read("etc/os-release")) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		value = strings.Trim(value, `"'`)
+		switch key {
+		case "ID":
+			osID = value
+		case "VERSION_ID":
+			osVersion = value
+		}
+	}
+	if osID != "" && osVersion != "" {
+		id.Base = osID + "@" + osVersion
+	}
+	return id
+}
+
+// Identify makes the key pair of the agent in dir if there is none, and writes public.json with the key and the machine's identity for
+// the charm. The unit and model come from desired.json if it is there already.
+func Identify(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	key, err := loadKey(filepath.Join(dir, keyFile))
+	if err != nil {
+		return err
+	}
+	desired, _, err := readDesired(dir)
+	if err != nil {
+		return err
+	}
+	return writePublic(dir, key, desired)
+}
+
+func writePublic(dir string, key *agentKey, desired order.AgentDesired) error {
+	public := order.AgentPublic{PublicKey: key.public, Identity: machineIdentity("/")}
+	public.Identity.Unit, public.Identity.ModelUUID = desired.Unit, desired.ModelUUID
+	path := filepath.Join(dir, order.AgentPublicFile)
+	var now order.AgentPublic
+	if readJSON(path, &now) == nil && now == public {
+		return nil
+	}
+	return writeJSON(path, public, 0o644)
+}
