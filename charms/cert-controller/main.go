@@ -22,6 +22,14 @@ type system struct {
 	root      string       // for workload.Root
 	unitFiles string       // for /etc/systemd/system
 	run       workload.Run // for systemctl
+	charmDir  string       // for JUJU_CHARM_DIR
+}
+
+func (sys system) charm(u *hooks.Unit) string {
+	if sys.charmDir != "" {
+		return sys.charmDir
+	}
+	return u.Env.CharmDir
 }
 
 func newCharm(sys system) hooks.Charm {
@@ -50,7 +58,7 @@ const serviceDir = "service"
 
 func (sys system) service(u *hooks.Unit) (service, error) {
 	w, err := workload.New(workload.Config{
-		Unit: u.Name, CharmDir: u.Env.CharmDir, Root: sys.root, UnitFiles: sys.unitFiles, Run: sys.run, Log: u.Log,
+		Unit: u.Name, CharmDir: sys.charm(u), Root: sys.root, UnitFiles: sys.unitFiles, Run: sys.run, Log: u.Log,
 		Service: workload.Service{Name: "certlabd", Summary: "Coordinates the lab", Dir: serviceDir},
 	})
 	if err != nil {

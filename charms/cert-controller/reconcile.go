@@ -348,5 +348,6 @@ func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
 			return fmt.Errorf("cannot remove the service's files: %w", err)
 		}
 	}
+	_ = os.Remove(s.Base()) // what is not ours stays, and the directory with it
 	return nil
 }

@@ -23,6 +23,14 @@ type system struct {
 	root      string       // for workload.Root
 	unitFiles string       // for /etc/systemd/system
 	run       workload.Run // for systemctl
+	charmDir  string       // for JUJU_CHARM_DIR
+}
+
+func (sys system) charm(u *hooks.Unit) string {
+	if sys.charmDir != "" {
+		return sys.charmDir
+	}
+	return u.Env.CharmDir
 }
 
 func newCharm(sys system) hooks.Charm {
@@ -51,7 +59,7 @@ func (sys system) agent(u *hooks.Unit) (agent, error) { return sys.agentOf(u, u.
 // agentOf is the agent of any unit on this machine.
 func (sys system) agentOf(u *hooks.Unit, unit string) (agent, error) {
 	w, err := workload.New(workload.Config{
-		Unit: unit, CharmDir: u.Env.CharmDir, Root: sys.root, UnitFiles: sys.unitFiles, Run: sys.run, Log: u.Log,
+		Unit: unit, CharmDir: sys.charm(u), Root: sys.root, UnitFiles: sys.unitFiles, Run: sys.run, Log: u.Log,
 		Service: workload.Service{Name: "certlab-agent", Summary: "Runs Checkbox and delivers its results", Dir: agentDir},
 	})
 	if err != nil {

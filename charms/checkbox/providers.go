@@ -31,14 +31,14 @@ const (
 // asks a person before it resumes a session whose providers have changed.
 func (a agent) providersDir() string { return filepath.Join(a.Base(), "providers") }
 
-// providers puts the charm's own provider and the resource's in place, and returns their directories. known is the resource's file as it
-// was seen last.
-func (a agent) providers(ctx context.Context, u *hooks.Unit, resource string) ([]string, error) {
+// providers puts the provider that the charm brings, in the directory shipped, and those of the resource, a file or nothing, in place, and
+// returns their directories.
+func (a agent) providers(ctx context.Context, shipped, resource string) ([]string, error) {
 	if err := os.MkdirAll(a.providersDir(), 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the providers' directory: %w", err)
 	}
-	own, err := a.place(ctx, "certlab", func(sum hash.Hash) error { return hashTree(ctx, filepath.Join(u.Env.CharmDir, "provider"), sum) },
-		func(to string) error { return copyTree(ctx, filepath.Join(u.Env.CharmDir, "provider"), to) })
+	own, err := a.place(ctx, "certlab", func(sum hash.Hash) error { return hashTree(ctx, shipped, sum) },
+		func(to string) error { return copyTree(ctx, shipped, to) })
 	if err != nil {
 		return nil, fmt.Errorf("cannot put the charm's provider in place: %w", err)
 	}

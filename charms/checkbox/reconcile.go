@@ -52,7 +52,7 @@ func (sys system) reconcile(ctx context.Context, u *hooks.Unit) error {
 		return err
 	}
 	// A malformed option leaves the agent as it was: a run in progress, and one that is to be delivered, go on.
-	desired, problem := a.desired(ctx, u, opts, link)
+	desired, problem := a.desired(ctx, u, opts, link, sys.charm(u))
 	if problem != nil && !isStatus(problem) {
 		return problem
 	}
@@ -124,7 +124,7 @@ func (sys system) claimMachine(ctx context.Context, u *hooks.Unit) error {
 			continue
 		}
 		// The agents' directories are siblings: …/agents/unit-checkbox-0/charm.
-		if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.Dir(u.Env.CharmDir)), tag)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.Dir(sys.charm(u))), tag)); !errors.Is(err, fs.ErrNotExist) {
 			return hooks.Blocked("only one unit can test a machine, and %s is here already: remove this one, or that one", unitOfTag(tag))
 		}
 		u.Log.Warn("stopping the agent of a unit that is gone", "unit", unitOfTag(tag), "directory", other.Dir())
@@ -136,7 +136,7 @@ func (sys system) claimMachine(ctx context.Context, u *hooks.Unit) error {
 }
 
 // desired is the whole desired state of the agent.
-func (a agent) desired(ctx context.Context, u *hooks.Unit, opts options, l link) (order.AgentDesired, error) {
+func (a agent) desired(ctx context.Context, u *hooks.Unit, opts options, l link, charmDir string) (order.AgentDesired, error) {
 	d, err := opts.desired()
 	if err != nil {
 		return d, err
@@ -150,14 +150,14 @@ func (a agent) desired(ctx context.Context, u *hooks.Unit, opts options, l link)
 	d.Proxy = order.Proxy{HTTP: u.Env.Proxy.HTTP, HTTPS: u.Env.Proxy.HTTPS, FTP: u.Env.Proxy.FTP, No: u.Env.Proxy.No}
 	d.Binary = filepath.Join(programs, "certlab-agent")
 	d.DispatchCommand = dispatchCommand(u)
-	if d.SecretEnvFile, _, err = a.writeSecret(ctx, u, opts.SecretEnvironment); err != nil {
+	if d.SecretEnvFile, err = a.writeSecret(ctx, u, opts.SecretEnvironment); err != nil {
 		return d, err
 	}
 	resource, err := a.resource(ctx, u)
 	if err != nil {
 		return d, err
 	}
-	d.ProviderPaths, err = a.providers(ctx, u, resource)
+	d.ProviderPaths, err = a.providers(ctx, filepath.Join(charmDir, "provider"), resource)
 	return d, err
 }
 

@@ -49,6 +49,7 @@ func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
 			}
 		}
 	}
+	_ = os.Remove(a.Base()) // what is not ours stays, and the directory with it
 	return nil
 }
 

@@ -16,31 +16,34 @@ import (
 // secretFile holds NAME=value lines for the agent; mode 0600.
 const secretFile = "secret-environment"
 
-// writeSecret puts the secret's content into the agent's file, and returns the file's path, or nothing when there is no secret.
-func (a agent) writeSecret(ctx context.Context, u *hooks.Unit, id hooks.SecretID) (path string, changed bool, err error) {
-	path = a.file(secretFile)
+// writeSecret puts the secret's content into the agent's file, and returns the file's path, or nothing when there is no secret. The
+// agent is told when the content changes, since the desired state, which has only the path, does not.
+func (a agent) writeSecret(ctx context.Context, u *hooks.Unit, id hooks.SecretID) (string, error) {
+	path := a.file(secretFile)
 	if id == "" {
-		err := os.Remove(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", false, fmt.Errorf("cannot remove the secret environment: %w", err)
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("cannot remove the secret environment: %w", err)
 		}
-		return "", err == nil, nil
+		return "", nil
 	}
 	content, err := u.SecretGet(ctx, hooks.SecretRead{ID: id, Refresh: true})
 	switch {
 	case errors.Is(err, hooks.ErrNotAllowed):
-		return "", false, hooks.Blocked("type: juju grant-secret %s %s (secret-environment cannot be read)", id.Bare(), u.App)
+		return "", hooks.Blocked("type: juju grant-secret %s %s (secret-environment cannot be read)", id.Bare(), u.App)
 	case errors.Is(err, hooks.ErrNotFound):
-		return "", false, hooks.Blocked("set secret-environment to a secret that exists, or reset it (there is no secret %s)", id.Bare())
+		return "", hooks.Blocked("set secret-environment to a secret that exists, or reset it (there is no secret %s)", id.Bare())
 	case err != nil:
-		return "", false, err
+		return "", err
 	}
 	lines, err := secretLines(content)
 	if err != nil {
-		return "", false, hooks.Blocked("secret-environment: %s", err)
+		return "", hooks.Blocked("secret-environment: %s", err)
 	}
-	changed, err = workload.WriteFile(path, []byte(lines), 0o600)
-	return path, changed, err
+	changed, err := workload.WriteFile(path, []byte(lines), 0o600)
+	if err == nil && changed {
+		_, err = a.Reload()
+	}
+	return path, err
 }
 
 // secretLines turns a secret's keys, which are lower case with hyphens, into variables. Errors show no value.

@@ -12,6 +12,9 @@ import (
 	"certlab/internal/workload/workloadtest"
 )
 
+// builds is what the tests have built; it is made once and removed by TestMain.
+var builds workloadtest.Builds
+
 // TestMain lets a copy of the test binary, installed as a charm's program, be the service: it holds a lock in its directory, and
 // appends a line to "log" there for its start and for each SIGHUP.
 func TestMain(m *testing.M) {
@@ -23,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	code := m.Run()
-	workloadtest.RemovePebble()
+	builds.Remove()
 	os.Exit(code)
 }
 

@@ -49,7 +49,7 @@ func (m machine) pack(t *testing.T, suffix string) {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	for name, from := range map[string]string{"pebble": workloadtest.Pebble(t), "certlab-agent": self} {
+	for name, from := range map[string]string{"pebble": builds.Pebble(t), "certlab-agent": self} {
 		in, err := os.Open(from)
 		require.NoError(t, err)
 		defer in.Close()

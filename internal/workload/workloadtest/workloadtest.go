@@ -18,41 +18,68 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var (
-	pebbleOnce sync.Once
-	pebblePath string
-	pebbleErr  error
-)
-
-// Pebble returns the path of a real Pebble: $CERTLAB_PEBBLE, or one built from the version in go.mod into the user's cache
-// directory of builds, once per test binary.
-func Pebble(t testing.TB) string {
-	t.Helper()
-	pebbleOnce.Do(func() {
-		if pebblePath = os.Getenv("CERTLAB_PEBBLE"); pebblePath != "" {
-			return
-		}
-		dir, err := os.MkdirTemp("", "certlab-pebble-")
-		if err != nil {
-			pebbleErr = err
-			return
-		}
-		pebblePath = filepath.Join(dir, "pebble")
-		cmd := exec.Command("go", "build", "-o", pebblePath, "github.com/canonical/pebble/cmd/pebble")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			pebbleErr = fmt.Errorf("cannot build Pebble: %w: %s", err, out)
-		}
-	})
-	require.NoError(t, pebbleErr)
-	return pebblePath
+// Builds are the programs that a package's tests need, built once. TestMain makes it and removes it.
+type Builds struct {
+	mu    sync.Mutex
+	dir   string
+	paths map[string]string // by import path
 }
 
-// RemovePebble removes what Pebble built, at the end of TestMain.
-func RemovePebble() {
-	if pebblePath != "" && os.Getenv("CERTLAB_PEBBLE") == "" {
-		_ = os.RemoveAll(filepath.Dir(pebblePath))
+// Remove removes what was built.
+func (b *Builds) Remove() {
+	if b.dir != "" {
+		_ = os.RemoveAll(b.dir)
 	}
+}
+
+// Pebble returns the path of a real Pebble: $CERTLAB_PEBBLE, or one built from the version in go.mod.
+func (b *Builds) Pebble(t testing.TB) string {
+	t.Helper()
+	if path := os.Getenv("CERTLAB_PEBBLE"); path != "" {
+		return path
+	}
+	return b.build(t, "github.com/canonical/pebble/cmd/pebble")
+}
+
+// Charm returns the directory of a charm whose bin has Pebble and, by the name of program, a dummy service (see the command dummy).
+// Tests share it and must not write to it.
+func (b *Builds) Charm(t testing.TB, program string) string {
+	t.Helper()
+	pebble, dummy := b.Pebble(t), b.build(t, "certlab/internal/workload/workloadtest/dummy")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	charm := filepath.Join(b.dir, "charm-"+program)
+	if _, err := os.Stat(charm); err == nil {
+		return charm
+	}
+	require.NoError(t, os.MkdirAll(filepath.Join(charm, "bin"), 0o755))
+	for name, path := range map[string]string{"pebble": pebble, program: dummy} {
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(charm, "bin", name), data, 0o755))
+	}
+	return charm
+}
+
+func (b *Builds) build(t testing.TB, importPath string) string {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if path := b.paths[importPath]; path != "" {
+		return path
+	}
+	if b.dir == "" {
+		dir, err := os.MkdirTemp("", "certlab-builds-")
+		require.NoError(t, err)
+		b.dir, b.paths = dir, map[string]string{}
+	}
+	path := filepath.Join(b.dir, filepath.Base(importPath))
+	cmd := exec.Command("go", "build", "-o", path, importPath)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "cannot build %s: %s", importPath, out)
+	b.paths[importPath] = path
+	return path
 }
 
 // Systemd answers systemctl for one directory of unit files: it starts the program of ExecStart with the unit's environment, starts it

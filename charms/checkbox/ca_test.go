@@ -1,0 +1,19 @@
+package main
+
+import "certlab/internal/juju"
+
+type jujuState = juju.State
+
+// testCA is a certificate whose key nobody has.
+const testCA = `-----BEGIN CERTIFICATE-----
+MIIBijCCATGgAwIBAgIUbNVoDUUNqBW76m0J/JkVRxMYKsAwCgYIKoZIzj0EAwIw
+GjEYMBYGA1UEAwwPQ2VydGxhYiB0ZXN0IENBMCAXDTI2MTEyMzExMDcxMloYDzIx
+MjYxMDMwMTEwNzEyWjAaMRgwFgYDVQQDDA9DZXJ0bGFiIHRlc3QgQ0EwWTATBgcq
+hkjOPQIBBggqhkjOPQMBBwNCAARNJTro077TppNmxnSmRCTrretdMIBnuWYUf2Ij
+JVNNbhNdKvOE3ECTzFpa+R6eyxWPYxjhf3XGcu/XMIoA/8RIo1MwUTAdBgNVHQ4E
+FgQUUro4yDkH2dSK27FIP5MNHlsY3jYwHwYDVR0jBBgwFoAUUro4yDkH2dSK27FI
+P5MNHlsY3jYwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNHADBEAiBmpHzR
+hAnR/kL/zxbpt9atc/s2drvGVnIRyu7CbhLWdAIgd5WBmvUck51R976qrKvJxbcq
+O0PoJgMNNI3+GdPXYUg=
+-----END CERTIFICATE-----
+`
