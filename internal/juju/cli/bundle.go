@@ -84,19 +84,16 @@ func (d *deployer) bundle(path string) error {
 func (d *deployer) readBundle(path string) (*charm.BundleData, string, error) {
 	c := d.c
 	var sources []charm.BundleDataSource
+	var ignored []string
 	for _, name := range append([]string{path}, d.overlays...) {
 		source, err := charm.LocalBundleDataSource(c.path(name))
 		if err != nil {
 			return nil, "", fmt.Errorf("cannot deploy bundle: %s", strings.ReplaceAll(err.Error(), c.path(name), name))
 		}
-		var ignored []string
 		for _, part := range source.Parts() {
 			if part.UnmarshallError != nil {
 				ignored = append(ignored, part.UnmarshallError.Error())
 			}
-		}
-		if len(ignored) > 0 {
-			c.warnf("These fields\n %s\nwill be ignored during deployment", strings.Join(ignored, "\n "))
 		}
 		sources = append(sources, source)
 	}
@@ -124,6 +121,9 @@ func (d *deployer) readBundle(path string) (*charm.BundleData, string, error) {
 			text = strings.Join(lines, "\n")
 		}
 		return nil, "", fmt.Errorf("cannot deploy bundle: the provided bundle has the following errors:\n%s", text)
+	}
+	if len(ignored) > 0 {
+		c.warnf("These fields\n %s\nwill be ignored during deployment", strings.Join(ignored, "\n "))
 	}
 	return data, dir, nil
 }

@@ -1,10 +1,7 @@
 package cli
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sort"
@@ -63,20 +60,6 @@ func newSecretDoc(s *juju.Secret) secretDoc {
 		doc.Expires = &s.Expire
 	}
 	return doc
-}
-
-// checksum of a secret's content: SHA-256 over JSON of the base64 values.
-func checksum(content map[string]string) string {
-	encoded := map[string]string{}
-	for key, value := range content {
-		encoded[key] = base64.StdEncoding.EncodeToString([]byte(value))
-	}
-	data, err := json.Marshal(encoded)
-	if err != nil {
-		return ""
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }
 
 func secretsCommand(c *call) func([]string) (func() error, error) {
@@ -168,7 +151,7 @@ func showSecretCommand(c *call) func([]string) (func() error, error) {
 				return fmt.Errorf("secret %q revision %d not found", args[0], revision)
 			}
 			if reveal {
-				doc.Checksum = checksum(wanted.Content)
+				doc.Checksum = wanted.Checksum()
 				for _, key := range sortedNames(wanted.Content) {
 					doc.Content = append(doc.Content, yaml.MapItem{Key: key, Value: wanted.Content[key]})
 				}

@@ -1,0 +1,452 @@
+package cli_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"certlab/internal/juju"
+	"certlab/internal/juju/cli"
+)
+
+// jujuc is the hook tools' program, built once.
+var jujuc string
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "juju" {
+		os.Exit(client())
+	}
+	dir, err := os.MkdirTemp("", "jujucli")
+	if err != nil {
+		panic(err)
+	}
+	jujuc = filepath.Join(dir, "jujuc")
+	build := exec.Command("go", "build", "-o", jujuc, "certlab/cmd/jujuc")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("cannot build jujuc: %v\n%s", err, out))
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// The transcripts' commands are shell lines, so a shell runs them, and their `juju` is this test's own program, which asks the test.
+type (
+	request struct {
+		Args []string
+		Dir  string
+	}
+	response struct {
+		Stdout, Stderr []byte
+		Code           int
+	}
+)
+
+func client() int {
+	conn, err := net.Dial("unix", os.Getenv("JUJU_TEST_SOCKET"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	defer conn.Close()
+	dir, _ := os.Getwd()
+	var r response
+	if err := errors.Join(gob.NewEncoder(conn).Encode(request{os.Args[1:], dir}), gob.NewDecoder(conn).Decode(&r)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	os.Stdout.Write(r.Stdout)
+	os.Stderr.Write(r.Stderr)
+	return r.Code
+}
+
+// A lab is the model of the transcripts with unit agents that run the transcripts' charms.
+type lab struct {
+	t     *testing.T
+	root  string // short, since sockets' paths are
+	dir   string // the operator's directory: charms, bundles, value files
+	model *juju.Model
+
+	mu sync.Mutex
+	// still are applications whose agents are kept from running.
+	still map[string]bool
+}
+
+// keepStill keeps the agents of these applications from starting, and lets those of all others.
+func (l *lab) keepStill(applications ...string) {
+	l.mu.Lock()
+	l.still = map[string]bool{}
+	for _, name := range applications {
+		l.still[name] = true
+	}
+	l.mu.Unlock()
+	require.NoError(l.t, l.model.Update(func(*juju.State) error { return nil })) // whoever watches looks again
+}
+
+func (l *lab) isStill(application string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.still[application]
+}
+
+const modelUUID = "8cac5806-7ba1-4d95-8a50-ce11f7151656"
+
+var macs = []string{"b2:a6:cf:d8:62:b7", "32:9c:42:5a:cd:11", "ce:9d:61:95:08:a7", "46:c1:d1:27:a8:6a", "4e:6f:65:70:b5:d5"}
+
+// ids gives the model the transcripts' secret ids, in order, and other randomness from a fixed source.
+type ids struct {
+	mu     sync.Mutex
+	secret []string
+	other  *rand.ChaCha8
+}
+
+func (r *ids) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(p) == 20 && len(r.secret) > 0 {
+		const alphabet = "0123456789abcdefghijklmnopqrstuv"
+		for i, c := range r.secret[0] {
+			p[i] = byte(strings.IndexRune(alphabet, c))
+		}
+		r.secret = r.secret[1:]
+		return 20, nil
+	}
+	return r.other.Read(p)
+}
+
+// newLab makes the model of the transcripts, with its five machines and nothing deployed. secrets are the ids to give out.
+func newLab(t *testing.T, secrets ...string) *lab {
+	root, err := os.MkdirTemp("", "jl")
+	require.NoError(t, err)
+	l := &lab{t: t, root: root, dir: filepath.Join(root, "work")}
+	require.NoError(t, os.MkdirAll(l.dir, 0o755))
+	now := time.Now().UTC()
+	state := juju.NewState(juju.ModelInfo{Name: "lab1", UUID: modelUUID, Version: "4.0.15", Controller: "c1", ControllerUUID: "73401cba-0741-4ac6-82f3-6b2ac0cd6e37",
+		Cloud: "lab", CloudType: "unmanaged", Region: "default", APIAddresses: []string{"10.77.0.10:17070"}}, now)
+	for i, mac := range macs {
+		address := fmt.Sprintf("10.77.0.%d", 11+i)
+		state.Machines[fmt.Sprint(i)] = &juju.Machine{
+			ID: fmt.Sprint(i), Hostname: fmt.Sprintf("m%d", i+1), InstanceID: "manual:" + address, Addresses: []string{address}, Life: juju.Alive,
+			Base: juju.Base{Name: "ubuntu", Channel: "24.04"}, Arch: "amd64", Cores: 2, MemoryMiB: 24105,
+			Interfaces: []juju.NetworkInterface{{Name: "eth0", MAC: mac, Addresses: []string{address + "/24"}, Gateway: "10.77.0.1", Space: "alpha"}},
+			Agent:      juju.Status{Status: "started", Since: now}, Instance: juju.Status{Status: "running", Message: "Manually provisioned machine", Since: now},
+		}
+	}
+	state.Next.Machine = len(macs)
+	l.model = juju.NewModel(state, juju.Options{Random: &ids{secret: secrets, other: rand.NewChaCha8([32]byte{1})}})
+	l.charms()
+	l.serve()
+	return l
+}
+
+// charms packs the transcripts' charms as they were used: revision 1, and 2 under the name that refresh was given. The hooks' log
+// goes to a directory of the test's.
+func (l *lab) charms() {
+	files, err := filepath.Glob("testdata/charms/*.yaml")
+	require.NoError(l.t, err)
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		require.NoError(l.t, err)
+		require.NoError(l.t, os.WriteFile(filepath.Join(l.dir, filepath.Base(f)), data, 0o644))
+	}
+	write := func(name, text string) {
+		require.NoError(l.t, os.WriteFile(filepath.Join(l.dir, name), []byte(text), 0o644))
+	}
+	write("bad.yaml", "[")
+	write("cfgbad.yaml", "ctrl:\n  nosuch: 1\n")
+	write("cfgflat.yaml", "title: flat\n")
+	require.NoError(l.t, os.MkdirAll(filepath.Join(l.root, "log"), 0o755))
+	require.NoError(l.t, os.CopyFS(filepath.Join(l.dir, "worker"), os.DirFS("testdata/charms/worker")))
+	log := filepath.Join(l.root, "log")
+	l.pack("ctrl", "ctrl.charm", map[string][2]string{
+		"dispatch": {"/var/log/lab", log}, "version": {"1.1.0", "1.0.0"},
+		"config.yaml": {`added: {type: string, default: "new", description: new option}`, `flag: {type: boolean, default: false, description: a flag}`},
+	})
+	l.pack("ctrl", "ctrl-v2.charm", map[string][2]string{"dispatch": {"/var/log/lab", log}})
+	l.pack("ctrl", "ctrl-ykey.charm", map[string][2]string{"dispatch": {"/var/log/lab", log}, "actions.yaml": {"num: {type", "n: {type"}})
+	l.pack("worker", "worker.charm", map[string][2]string{"dispatch": {"/var/log/lab", log}, "version": {"2.2.0", "2.1.0"}})
+	l.pack("worker", "worker-v2.charm", map[string][2]string{"dispatch": {"/var/log/lab", log}})
+}
+
+func (l *lab) pack(charm, name string, replace map[string][2]string) {
+	var out bytes.Buffer
+	w := zip.NewWriter(&out)
+	root := os.DirFS(filepath.Join("testdata/charms", charm))
+	require.NoError(l.t, fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(root, path)
+		if err != nil {
+			return err
+		}
+		if r, ok := replace[path]; ok {
+			require.Contains(l.t, string(data), r[0])
+			data = []byte(strings.ReplaceAll(string(data), r[0], r[1]))
+		}
+		h := &zip.FileHeader{Name: path, Method: zip.Deflate}
+		h.SetMode(0o644)
+		if path == "dispatch" {
+			h.SetMode(0o755)
+		}
+		f, err := w.CreateHeader(h)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(data)
+		return err
+	}))
+	require.NoError(l.t, w.Close())
+	require.NoError(l.t, os.WriteFile(filepath.Join(l.dir, name), out.Bytes(), 0o644))
+}
+
+// serve starts the agents of all units that come, and answers the shell's `juju`.
+func (l *lab) serve() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	listener, err := net.Listen("unix", filepath.Join(l.root, "juju.sock"))
+	require.NoError(l.t, err)
+	self, err := os.Executable()
+	require.NoError(l.t, err)
+	require.NoError(l.t, os.MkdirAll(filepath.Join(l.root, "bin"), 0o755))
+	require.NoError(l.t, os.Symlink(self, filepath.Join(l.root, "bin", "juju")))
+	l.t.Cleanup(func() {
+		cancel()
+		listener.Close()
+		wg.Wait()
+		os.RemoveAll(l.root)
+	})
+	wg.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer conn.Close()
+				var r request
+				if gob.NewDecoder(conn).Decode(&r) != nil {
+					return
+				}
+				var out, errs bytes.Buffer
+				code := cli.Main(ctx, cli.Env{Model: l.model, Dir: r.Dir, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Location: time.UTC}, r.Args)
+				gob.NewEncoder(conn).Encode(response{out.Bytes(), errs.Bytes(), code})
+			})
+		}
+	})
+	wg.Go(func() {
+		running := map[string]bool{}
+		for {
+			changed := l.model.Changed()
+			s := l.model.Snapshot()
+			for name, u := range s.Units {
+				if running[name] || u.Machine == "" || l.isStill(u.Application) {
+					continue
+				}
+				running[name] = true
+				host := &host{lab: l, machine: u.Machine}
+				wg.Go(func() {
+					if err := juju.NewAgent(l.model, name, host, juju.AgentOptions{}).Run(ctx); err != nil && ctx.Err() == nil {
+						l.t.Errorf("agent of %s: %v", name, err)
+					}
+				})
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// settled waits until no agent has anything to do.
+func (l *lab) settled() {
+	deadline := time.Now().Add(60 * time.Second)
+	for time.Now().Before(deadline) {
+		changed := l.model.Changed()
+		if !l.busy(l.model.Snapshot()) {
+			select {
+			case <-changed:
+				continue
+			case <-time.After(200 * time.Millisecond):
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	require.FailNow(l.t, "the model does not settle")
+}
+
+func (l *lab) busy(s *juju.State) bool {
+	for _, u := range s.Units {
+		if l.isStill(u.Application) {
+			continue
+		}
+		if u.Failed == nil && u.Agent.Status != "idle" && !u.Lost || u.Life != juju.Alive {
+			return true
+		}
+	}
+	for _, task := range s.Tasks {
+		if u := s.Units[task.Receiver]; u != nil && !l.isStill(u.Application) && !task.Status.Final() {
+			return true
+		}
+	}
+	for _, r := range s.Relations {
+		if r.Life != juju.Alive {
+			return true
+		}
+	}
+	return false
+}
+
+// shell runs one line of a transcript.
+func (l *lab) shell(line string) (stdout, stderr string, code int) {
+	cmd := exec.Command("bash", "-c", line)
+	cmd.Dir = l.dir
+	cmd.Env = []string{"PATH=" + filepath.Join(l.root, "bin") + ":" + os.Getenv("PATH"), "HOME=" + l.dir, "JUJU_TEST_SOCKET=" + filepath.Join(l.root, "juju.sock")}
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		require.NoError(l.t, err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// onTerminal runs one command as on a terminal, where typed is what is answered.
+func (l *lab) onTerminal(args []string, typed string) (screen string, code int) {
+	var out bytes.Buffer
+	code = cli.Main(context.Background(), cli.Env{Model: l.model, Dir: l.dir, Stdin: io.TeeReader(strings.NewReader(typed), &out), Stdout: &out, Stderr: &out, Terminal: true, Location: time.UTC}, args)
+	return out.String(), code
+}
+
+// A host runs a unit's processes for real, without any namespace: the machine's files are below a directory of its own.
+type host struct {
+	lab     *lab
+	machine string
+}
+
+func (h *host) base() string { return filepath.Join(h.lab.root, h.machine) }
+
+func (h *host) Paths(unit string) juju.Paths {
+	p := juju.DefaultPaths(unit)
+	at := func(path string) string { return h.base() + path }
+	return juju.Paths{CharmDir: at(p.CharmDir), ToolsDir: at(p.ToolsDir), AgentSocket: at(p.AgentSocket), RunSocket: at(p.RunSocket)}
+}
+
+func (h *host) BootID(context.Context) (string, error) { return "boot-" + h.machine, nil }
+
+func (h *host) InstallCharm(_ context.Context, unit string, ch *juju.Charm) error {
+	dir := h.Paths(unit).CharmDir
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	archive, err := zip.OpenReader(ch.Path)
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	if err := os.CopyFS(dir, archive); err != nil {
+		return err
+	}
+	if err := os.Chmod(filepath.Join(dir, "dispatch"), 0o755); err != nil {
+		return err
+	}
+	tools := h.Paths(unit).ToolsDir
+	if err := os.MkdirAll(tools, 0o755); err != nil {
+		return err
+	}
+	// The machine's name, as its own `hostname` tells it.
+	name := h.lab.model.Snapshot().Machines[h.machine].Hostname
+	if err := os.WriteFile(filepath.Join(tools, "hostname"), []byte("#!/bin/sh\necho "+name+"\n"), 0o755); err != nil {
+		return err
+	}
+	for _, tool := range juju.ToolNames(4) {
+		if err := os.Symlink(jujuc, filepath.Join(tools, tool)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *host) Listen(_ context.Context, _, path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	os.Remove(path)
+	return net.Listen("unix", path)
+}
+
+func (h *host) Dispatch(ctx context.Context, spec juju.DispatchSpec) juju.Exit {
+	args := []string{spec.Path}
+	if spec.Kind == juju.RunExec {
+		dir, err := os.MkdirTemp(h.lab.root, "juju-exec")
+		if err != nil {
+			return juju.Exit{Err: err}
+		}
+		defer os.RemoveAll(dir)
+		script := filepath.Join(dir, "script.sh")
+		if err := os.WriteFile(script, []byte(spec.Script), 0o755); err != nil {
+			return juju.Exit{Err: err}
+		}
+		args = []string{"/bin/bash", script}
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir, cmd.Env = spec.Dir, spec.Env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	exit := juju.Exit{Stdout: out.Bytes(), Stderr: errs.Bytes()}
+	var failed *exec.ExitError
+	switch {
+	case err == nil:
+	case errors.As(err, &failed):
+		exit.Code = failed.ExitCode()
+		if status, ok := failed.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			exit.Signal = status.Signal().String()
+		}
+	default:
+		exit.Err = err
+	}
+	return exit
+}
+
+func (h *host) Reboot(context.Context) error { return errors.New("this host does not reboot") }
+
+func (h *host) AttachStorage(_ context.Context, _ string, st juju.Storage) (string, error) {
+	return "/srv/" + st.Name, nil
+}
+
+func (h *host) DetachStorage(context.Context, string, juju.Storage) error { return nil }
+
+func (h *host) FetchResource(_ context.Context, _ string, r juju.Resource) (string, error) {
+	return r.Path, nil
+}
+
+func (h *host) RemoveUnit(_ context.Context, unit string) error {
+	return os.RemoveAll(h.Paths(unit).CharmDir)
+}
