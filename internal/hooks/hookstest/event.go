@@ -32,32 +32,39 @@ func (s *Scenario) Fire(hook string) Result {
 				return fmt.Errorf("%s does not run before install", kind)
 			case kind == juju.LeaderElected:
 				state.Applications[s.app].Leader = s.unit
-			case kind == juju.Install:
-				unit.Workload = juju.Status{Status: "maintenance", Message: "installing charm software", Since: s.clock.Now()}
-			case kind == juju.Stop:
-				unit.Life = juju.Dying
-				unit.Workload = juju.Status{Status: "maintenance", Message: "stopping charm software", Since: s.clock.Now()}
-			case kind == juju.Remove:
+			case kind == juju.Stop, kind == juju.Remove:
 				unit.Life = juju.Dying
 			}
 			return nil
 		},
-		after: func(_ *juju.State, unit *juju.Unit) {
-			switch kind {
-			case juju.Install:
-				unit.Uniter.Installed = true
-			case juju.Start:
-				unit.Uniter.Started = true
-			case juju.LeaderElected:
-				unit.Uniter.Leader = true
-			case juju.Stop:
-				unit.Uniter.Stopped = true
-			case juju.Remove:
-				unit.Uniter.Removed = true
-			}
-		},
 	})
 }
+
+// Pending fires every hook that Juju has to run now, in its order, until there is none or one fails: on a Fresh unit install, relation-created,
+// leader-elected, config-changed, start, and what relations bring; otherwise what follows from the changes since the last
+// event. It returns their results.
+func (s *Scenario) Pending() []Result {
+	s.t.Helper()
+	var results []Result
+	for range maxPending {
+		hooks := s.State().NextHooks(s.unit, bootID, s.clock.Now())
+		if len(hooks) == 0 {
+			return results
+		}
+		result := s.fire(step{hook: hooks[0]})
+		results = append(results, result)
+		if result.Code != 0 {
+			return results
+		}
+	}
+	require.Fail(s.t, fmt.Sprintf("after %d hooks Juju still has one to run: the charm causes its own events", maxPending))
+	return nil
+}
+
+const (
+	bootID     = "4dd0ef3d-8f22-4ae7-a6e4-7c0bd6a9a0b1"
+	maxPending = 500
+)
 
 // FireRelation runs a relation hook: created, joined, changed, departed or broken. remote is a unit's name for joined, changed and departed,
 // an application's name for a change of its databag, and empty for created and broken. After departed the unit is out of the relation, after
@@ -91,6 +98,9 @@ func (s *Scenario) FireRelation(event, relationID, remote string) Result {
 		hook: hook,
 		before: func(state *juju.State, unit *juju.Unit) error {
 			relation, local := state.Relations[hook.Relation], unit.Uniter.Relations[hook.Relation]
+			if local == nil && hook.Kind != juju.RelationCreated {
+				return fmt.Errorf("%s does not run before relation-created", hook.Name)
+			}
 			switch hook.Kind {
 			case juju.RelationJoined:
 				delete(local.Joined, remote)
@@ -111,15 +121,9 @@ func (s *Scenario) FireRelation(event, relationID, remote string) Result {
 			}
 			return nil
 		},
-		after: func(state *juju.State, unit *juju.Unit) {
-			local := unit.Uniter.Relations[hook.Relation]
-			switch hook.Kind {
-			case juju.RelationJoined:
-				local.Joined[remote] = -1
-			case juju.RelationDeparted:
-				delete(local.Joined, remote)
-			case juju.RelationBroken:
-				delete(unit.Uniter.Relations, hook.Relation)
+		after: func(state *juju.State) {
+			if hook.Kind == juju.RelationBroken {
+				delete(state.Units[s.unit].Uniter.Relations, hook.Relation)
 				delete(state.Relations, hook.Relation)
 				// Access that was granted over a relation goes with it.
 				for _, secret := range state.Secrets {
@@ -147,9 +151,8 @@ func (s *Scenario) FireStorage(event, storageID string) Result {
 			}
 			return nil
 		},
-		after: func(state *juju.State, unit *juju.Unit) {
+		after: func(state *juju.State) {
 			if hook.Kind == juju.StorageDetaching {
-				delete(unit.Uniter.Storage, storageID)
 				delete(state.Storage, storageID)
 			}
 		},

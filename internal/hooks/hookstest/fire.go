@@ -19,7 +19,7 @@ type step struct {
 	hook   juju.Hook
 	task   int
 	before func(*juju.State, *juju.Unit) error
-	after  func(*juju.State, *juju.Unit) // only if it succeeded
+	after  func(*juju.State) // only if it succeeded
 }
 
 func (st step) String() string {
@@ -36,8 +36,18 @@ func (s *Scenario) fire(st step) Result {
 		st.kind = juju.RunHook
 	}
 	before := s.State()
+	if running := before.Units[s.unit].Uniter.Running; running != nil && running.Name != st.hook.Name {
+		require.Fail(s.t, fmt.Sprintf("%s was interrupted: Juju runs it again before %s", running.Name, st))
+	}
 	if st.before != nil {
 		s.Change(func(state *juju.State) error { return st.before(state, state.Units[s.unit]) })
+	}
+	if st.kind == juju.RunHook {
+		s.Change(func(state *juju.State) error {
+			st.hook = state.Aim(s.unit, st.hook)
+			state.BeginHook(s.unit, st.hook, s.clock.Now())
+			return nil
+		})
 	}
 	require.NoError(s.t, check(s.State(), s.unit), "Juju could not be in this state")
 
@@ -46,6 +56,11 @@ func (s *Scenario) fire(st step) Result {
 	logged := len(s.State().Log)
 	run := &runner{context: tools, killAt: s.killAt}
 	s.killAt = -1
+	if s.processes != nil {
+		var stop func()
+		run.tools, stop = s.processes(tools)
+		defer stop()
+	}
 	stdout, stderr := &safeBuffer{}, &safeBuffer{}
 	described := s.State().CharmOf(s.app)
 	mismatches := make(chan error, 100)
@@ -80,20 +95,25 @@ func (s *Scenario) fire(st step) Result {
 		result.Results, result.Failed, result.Message = flat(outcome.Results), outcome.Failed, outcome.Message
 	}
 
-	after := st.after
-	if after == nil {
-		after = func(*juju.State, *juju.Unit) {}
-	}
 	switch {
-	case result.Killed, exit != 0 && st.kind != juju.RunExec:
+	case result.Killed:
+		tools.Close() // the hook stays the one to run again
+	case exit != 0 && st.kind != juju.RunExec:
 		tools.Close()
+		s.ended()
 	default:
 		err := tools.FlushAnd(func(state *juju.State) error {
-			after(state, state.Units[s.unit])
+			if st.kind == juju.RunHook {
+				state.HookDone(s.unit, st.hook, bootID, s.clock.Now())
+			}
+			if st.after != nil {
+				st.after(state)
+			}
 			return nil
 		})
 		if err != nil {
 			tools.Close()
+			s.ended()
 			result.Code, result.FlushError = 1, err
 		}
 	}
@@ -114,6 +134,14 @@ func (s *Scenario) fire(st step) Result {
 	}
 	s.last = func() Result { s.t.Helper(); return s.fire(st) }
 	return result
+}
+
+// ended notes that the hook is over without having succeeded.
+func (s *Scenario) ended() {
+	s.Change(func(state *juju.State) error {
+		state.Units[s.unit].Uniter.Running = nil
+		return nil
+	})
 }
 
 // endTask stores what became of an action, as the agent does.

@@ -223,7 +223,8 @@ func TestRelationsComeAndGo(t *testing.T) {
 		require.Empty(t, r.After.Relations[1])
 		s.WithRelation("guests", "walker", 0)
 		require.NotEqual(t, id, s.RelationID("guests"))
-		s.Fire("stop").RequireStatus("maintenance", "closing down")
+		r = s.Fire("stop").RequireStatus("terminated", "")
+		require.Equal(t, []string{"status-set -- maintenance closing down"}, r.Called("status-set"))
 		require.Equal(t, []string{"juju-log -l DEBUG -- nothing is done any more: the unit is being removed"}, s.Exec().Tools())
 		s.Fire("remove").RequireSuccess()
 	})
@@ -241,6 +242,49 @@ func TestAFreshUnitIsInstalled(t *testing.T) {
 		s.Fire("start").RequireSuccess()
 		s.Again()
 	})
+}
+
+// events are the results' events.
+func events(results []hookstest.Result) []string {
+	names := []string{}
+	for _, r := range results {
+		names = append(names, r.Event)
+	}
+	return names
+}
+
+func TestPendingHooksComeInJujusOrder(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, version hookstest.Option) {
+		s := hookstest.New(t, inn(), charmcraft, version, hookstest.Fresh()).WithRelation("guests", "walker", 2).WithStorage("cellar", "/srv/cellar").WithLeader(true)
+		results := s.Pending()
+		require.Equal(t, []string{"cellar-storage-attached", "install", "staff-relation-created", "guests-relation-created", "leader-elected",
+			"config-changed", "start", "guests-relation-joined", "guests-relation-changed", "guests-relation-joined", "guests-relation-changed"}, events(results))
+		results[len(results)-1].RequireStatus("active", "2 guests")
+		require.Empty(t, s.Pending())
+
+		s.WithConfig(map[string]string{"port": "81"}).WithData("guests:1", "walker/1", map[string]string{"feet": "sore"})
+		require.Equal(t, []string{"config-changed", "guests-relation-changed"}, events(s.Pending()))
+		require.Equal(t, []string{"upgrade-charm"}, events([]hookstest.Result{s.Fire("upgrade-charm")}))
+		require.Equal(t, []string{"config-changed"}, events(s.Pending()))
+
+		s.WithConfig(map[string]string{"name": "burning"})
+		results = s.Pending()
+		require.Equal(t, []string{"config-changed"}, events(results))
+		require.Equal(t, 1, results[0].Code)
+	})
+}
+
+func TestAnInterruptedHookRunsFirst(t *testing.T) {
+	t.Parallel()
+	s := hookstest.New(t, inn(), charmcraft)
+	s.KillAfter(1).Fire("config-changed")
+	require.Equal(t, []string{"config-changed"}, events(s.Pending()))
+	require.Contains(t, refuses(t, func(t testing.TB) {
+		s := hookstest.New(t, inn(), charmcraft)
+		s.KillAfter(1).Fire("config-changed")
+		s.Fire("start")
+	}), "config-changed was interrupted: Juju runs it again before start")
 }
 
 func TestOnlyTheLeaderSpeaksForTheApplication(t *testing.T) {

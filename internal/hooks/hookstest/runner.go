@@ -17,6 +17,8 @@ import (
 type runner struct {
 	context *juju.Context
 	killAt  int // -1: never
+	// tools answers in the context's place, for tests that start processes.
+	tools hooks.Runner
 
 	mu     sync.Mutex
 	calls  []hooks.Command
@@ -40,6 +42,9 @@ func (r *runner) Run(ctx context.Context, cmd hooks.Command) ([]byte, error) {
 		return nil, fmt.Errorf("cannot run %s: %w", cmd.Name, context.Cause(ctx))
 	}
 
+	if r.tools != nil {
+		return r.tools.Run(ctx, cmd)
+	}
 	request := juju.Request{Tool: cmd.Name, Args: slices.Clone(cmd.Args), Dir: "/", StdinSet: cmd.Stdin != nil, Stdin: cmd.Stdin}
 	keys := make([]string, 0, len(cmd.Files))
 	for key := range cmd.Files {

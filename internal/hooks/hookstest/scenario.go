@@ -54,7 +54,10 @@ type Scenario struct {
 	charmDir string
 	killAt   int // tools after which the next event is killed; -1: never
 	last     func() Result
-	clock    *clock
+	// processes, if set, changes the unit's paths and answers a context's tools; for this package's own tests.
+	processes func(*juju.Context) (hooks.Runner, func())
+	atPaths   func(*juju.Paths)
+	clock     *clock
 }
 
 // clock stands still unless a test moves it.
@@ -110,10 +113,12 @@ func New(t testing.TB, charm hooks.Charm, path string, options ...Option) *Scena
 		s.unit = unit.Name
 		s.place(state, unit)
 		unit.Workload = juju.Status{Status: "waiting", Message: "agent initialising", Since: clock.now}
+		app := state.Applications[s.app]
+		unit.Uniter.Charm, unit.Uniter.CharmVersion = app.Charm, app.CharmVersion
 		if set.installed {
-			unit.Uniter.Installed, unit.Uniter.Started, unit.Uniter.Leader = true, true, true
 			unit.Workload = juju.Status{Status: "unknown", Since: clock.now}
-			state.Applications[s.app].Leader = unit.Name
+			app.Leader = unit.Name
+			state.Settle(unit.Name, bootID, clock.now)
 		}
 		return nil
 	})
@@ -194,8 +199,8 @@ func (s *Scenario) WithUnits(n int) *Scenario {
 	})
 }
 
-// WithRelation relates the endpoint to a new application with that many units, which have joined. The other side's endpoint has the same
-// name. The relation's id is what RelationID returns.
+// WithRelation relates the endpoint to a new application with that many units, which have joined; a Fresh unit has yet to be told. The other
+// side's endpoint has the same name. The relation's id is what RelationID returns.
 func (s *Scenario) WithRelation(endpoint, remote string, units int) *Scenario {
 	s.t.Helper()
 	return s.Change(func(state *juju.State) error {
@@ -234,19 +239,24 @@ func (s *Scenario) WithRelation(endpoint, remote string, units int) *Scenario {
 	})
 }
 
-// join brings a unit into a relation's scope, and lets the scenario's own unit know of it.
+// join brings a unit into a relation's scope, and lets the scenario's own unit know of it, unless that is a fresh one.
 func (s *Scenario) join(state *juju.State, relation *juju.Relation, unit string) {
+	fresh := !state.Units[s.unit].Uniter.Started
+	if unit == s.unit && fresh {
+		return // its relation-created brings it in
+	}
 	if relation.Units == nil {
 		relation.Units = make(map[string]*juju.RelationUnit)
 	}
-	settings := map[string]string{}
-	machine := state.Machines[state.Units[unit].Machine]
-	settings["ingress-address"] = machine.Address()
-	settings["egress-subnets"] = machine.Address() + "/32"
+	address := state.Machines[state.Units[unit].Machine].Address()
+	settings := map[string]string{"ingress-address": address, "egress-subnets": address + "/32"}
 	if state.Model.Major() < 4 {
-		settings["private-address"] = machine.Address()
+		settings["private-address"] = address
 	}
 	relation.Units[unit] = &juju.RelationUnit{InScope: true, Settings: settings, Version: 1}
+	if fresh {
+		return
+	}
 	uniter := &state.Units[s.unit].Uniter
 	if uniter.Relations == nil {
 		uniter.Relations = make(map[int]*juju.LocalRelation)
@@ -328,7 +338,7 @@ func (s *Scenario) relation(state *juju.State, id string) (*juju.Relation, error
 	return nil, fmt.Errorf("application %q has no relation %s", s.app, id)
 }
 
-// WithStorage attaches one instance of the charm's storage of that name, at the directory or device.
+// WithStorage attaches one instance of the charm's storage of that name, at the directory or device; a Fresh unit has yet to be told.
 func (s *Scenario) WithStorage(name, location string) *Scenario {
 	s.t.Helper()
 	return s.Change(func(state *juju.State) error {
@@ -353,11 +363,9 @@ func (s *Scenario) WithStorage(name, location string) *Scenario {
 		}
 		storage.Location, storage.Attached = location, true
 		storage.Status = juju.Status{Status: "attached", Since: s.clock.Now()}
-		uniter := &state.Units[s.unit].Uniter
-		if uniter.Storage == nil {
-			uniter.Storage = make(map[string]bool)
+		if uniter := &state.Units[s.unit].Uniter; uniter.Started {
+			uniter.Storage[storage.ID] = true
 		}
-		uniter.Storage[storage.ID] = true
 		return nil
 	})
 }
@@ -434,6 +442,9 @@ func (s *Scenario) paths() juju.Paths {
 	paths := juju.DefaultPaths(s.unit)
 	if s.charmDir != "" {
 		paths.CharmDir = s.charmDir
+	}
+	if s.atPaths != nil {
+		s.atPaths(&paths)
 	}
 	return paths
 }
