@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -136,8 +135,6 @@ func resultKeys(v any) any {
 			out[i] = resultKeys(value)
 		}
 		return out
-	case float64:
-		return json.Number(fmt.Sprintf("%v", v))
 	default:
 		return v
 	}

@@ -116,7 +116,7 @@ func (sys system) reconcile(ctx context.Context, u *hooks.Unit) error {
 	if err := u.StateSet(ctx, want); err != nil {
 		return err
 	}
-	if health.Version != "" && u.Event.Kind != hooks.Install {
+	if health.Ready && health.Version != "" && u.Event.Kind != hooks.Install { // another hook follows install
 		if err := u.SetApplicationVersion(ctx, health.Version); err != nil {
 			return err
 		}

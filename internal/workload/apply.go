@@ -57,7 +57,6 @@ func (w *Workload) Apply(ctx context.Context, opts Options) (pending string, err
 	}
 	started := false
 	if !w.answers() {
-		w.cfg.Log.Info("starting Pebble", "unit", w.unitFileName())
 		if err := w.systemctl(ctx, "start", w.unitFileName()); err != nil {
 			return "", err
 		}
