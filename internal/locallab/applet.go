@@ -1,15 +1,21 @@
 package locallab
 
 import (
+	"os"
 	"path/filepath"
+	"slices"
+
+	"certlab/internal/juju"
+	"certlab/internal/juju/toolclient"
 )
 
-// Names under which the program finds itself started; the first four are never typed by anybody.
+// Names under which the program finds itself started; nobody types them.
 const (
 	appletBoot   = "certlab-lab-boot"
 	appletInit   = "certlab-lab-init"
 	appletProbe  = "certlab-lab-probe"
 	appletDaemon = "certlab-lab-daemon"
+	appletUnpack = "certlab-lab-unpack"
 )
 
 // Directories and files of the lab inside a machine.
@@ -17,6 +23,8 @@ const (
 	insideDir    = "/run/certlab-lab"
 	insideExe    = insideDir + "/certlab"
 	insideSocket = insideDir + "/init.sock"
+	insideUnpack = insideDir + "/" + appletUnpack
+	insideJujuc  = insideDir + "/jujuc"
 )
 
 // Applet runs what the program is asked to be by the name it was started under: a machine's first process, the lab's daemon, or, on
@@ -32,11 +40,19 @@ func Applet(args []string) (code int, ok bool) {
 		return bootMain(), true
 	case appletInit:
 		return initMain(), true
+	case appletDaemon:
+		return daemonMain(args[1:]), true
 	case appletProbe:
 		return probeMain(), true
 	}
+	if name == appletUnpack {
+		return unpackMain(args[1:]), true
+	}
 	if run, found := insideApplets[name]; found {
 		return run(name, args[1:]), true
+	}
+	if isHookTool(name) {
+		return toolclient.Main(args, os.Getenv, os.Stdin, os.Stdout, os.Stderr), true
 	}
 	return 0, false
 }
@@ -48,4 +64,15 @@ var insideApplets = map[string]func(name string, args []string) int{
 	"poweroff":  systemctlMain,
 	"halt":      systemctlMain,
 	"shutdown":  systemctlMain,
+}
+
+// hookTools are the names of the programs through which charms talk to Juju, of every version.
+func hookTools() []string {
+	names := append(juju.ToolNames(3), juju.ToolNames(4)...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func isHookTool(name string) bool {
+	return name == "juju-exec" || name == "juju-run" || slices.Contains(hookTools(), name)
 }

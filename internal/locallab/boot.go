@@ -3,6 +3,7 @@ package locallab
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -357,12 +358,30 @@ func mountShared(c bootConfig, root, exe string) error {
 			return fmt.Errorf("cannot bring in storage: %w", err)
 		}
 	}
-	inside := filepath.Join(root, insideExe)
-	if err := os.WriteFile(inside, nil, 0o755); err != nil {
-		return err
+	for _, m := range c.Mounts {
+		source, target := filepath.Join(root, m.Source), filepath.Join(root, m.Path)
+		for _, dir := range []string{source, target} {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+		}
+		if err := bind(source, target, false); err != nil {
+			return fmt.Errorf("cannot mount %s: %w", m.Path, err)
+		}
 	}
-	if err := bind(exe, inside, true); err != nil {
-		return fmt.Errorf("cannot bring in %s: %w", exe, err)
+	programs := map[string]string{filepath.Base(insideExe): exe}
+	maps.Copy(programs, c.Programs)
+	for name, path := range programs {
+		inside := filepath.Join(root, insideDir, name)
+		if err := os.WriteFile(inside, nil, 0o755); err != nil {
+			return err
+		}
+		if err := bind(path, inside, true); err != nil {
+			return fmt.Errorf("cannot bring in %s: %w", path, err)
+		}
+	}
+	if err := os.Symlink(insideExe, filepath.Join(root, insideUnpack)); err != nil {
+		return err
 	}
 	return coverPrograms(root)
 }

@@ -29,6 +29,9 @@ type bootConfig struct {
 	Storage     string   `json:"storage"` // the host's directory that is storageDir inside; empty for none
 	Resolv      []byte   `json:"resolv"`  // the host's resolv.conf
 	Rootless    bool     `json:"rootless"`
+
+	Programs map[string]string `json:"programs"` // name in insideDir → the host's file
+	Mounts   []Mount           `json:"mounts"`
 }
 
 // storageDir is where a machine sees the lab's storage, as Juju's agents do.

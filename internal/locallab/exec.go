@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // An ExecSpec is a program to run on a machine.
@@ -115,9 +117,12 @@ type pipes struct {
 func newPipes(spec ExecSpec) (*pipes, error) {
 	p := &pipes{}
 	wanted := [3]bool{spec.Stdin != nil, spec.Stdout != nil, spec.Stderr != nil}
+	given := [3]any{spec.Stdin, spec.Stdout, spec.Stderr}
 	for i := range p.theirs {
 		var err error
-		switch {
+		switch file, _ := given[i].(*os.File); {
+		case file != nil: // the program has it itself, and not a copy of what goes through it
+			p.theirs[i], err = duplicate(file)
 		case i == 2 && wanted[1] && same(spec.Stdout, spec.Stderr):
 			p.theirs[2], err = p.theirs[1], nil
 		case !wanted[i]:
@@ -138,6 +143,14 @@ func newPipes(spec ExecSpec) (*pipes, error) {
 		}
 	}
 	return p, nil
+}
+
+func duplicate(file *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), file.Name()), nil
 }
 
 // same reports whether both are one writer, which then must not be written to by two at once.
@@ -231,6 +244,30 @@ func (m *Machine) Listen(ctx context.Context, path string) (net.Listener, error)
 		unixListener.SetUnlinkOnClose(false) // the path means another file here
 	}
 	return listener, nil
+}
+
+// links makes names in dir lead to target.
+func (m *Machine) links(ctx context.Context, dir, target string, names []string) error {
+	if _, err := m.call(ctx, request{Op: "links", Path: dir, Source: target, Argv: names}); err != nil {
+		return fmt.Errorf("cannot make links in %s on machine %s: %w", dir, m.spec.ID, err)
+	}
+	return nil
+}
+
+// put writes a small file.
+func (m *Machine) put(ctx context.Context, path, data string) error {
+	if _, err := m.call(ctx, request{Op: "put", Path: path, Data: data}); err != nil {
+		return fmt.Errorf("cannot write %s on machine %s: %w", path, m.spec.ID, err)
+	}
+	return nil
+}
+
+// remove deletes a file or directory with all that is in it.
+func (m *Machine) remove(ctx context.Context, path string) error {
+	if _, err := m.call(ctx, request{Op: "remove", Path: path}); err != nil {
+		return fmt.Errorf("cannot remove %s on machine %s: %w", path, m.spec.ID, err)
+	}
+	return nil
 }
 
 // Mount shows the machine's directory source at path as well, until its next boot.

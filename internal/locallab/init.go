@@ -165,6 +165,12 @@ func (p *initProcess) handle(req request, files []*os.File) {
 			err = nil // it is not mounted, which is what was asked for
 		}
 		p.done(req, err)
+	case "links":
+		p.done(req, makeLinks(req.Path, req.Source, req.Argv))
+	case "put":
+		p.done(req, putFile(req.Path, req.Data))
+	case "remove":
+		p.done(req, os.RemoveAll(req.Path))
 	case "shutdown":
 		p.done(req, nil) // before there is nobody left to say it
 		p.ask(req.Kind)
@@ -262,6 +268,31 @@ func mountInside(source, path string) error {
 		return nil
 	}
 	return bind(source, path, false)
+}
+
+// makeLinks makes names in dir lead to target, whatever they were before.
+func makeLinks(dir, target string, names []string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, filepath.Base(name))
+		if old, err := os.Readlink(path); err == nil && old == target {
+			continue
+		}
+		if err := replaceLink(target, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putFile writes a script in a directory of its own.
+func putFile(path, data string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(data), 0o755)
 }
 
 func openPty() (master, slave *os.File, err error) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +27,16 @@ type Spec struct {
 	Hide       []string // directories of the host that it must not see
 	Share      []string // files and directories of the host that it must see, wherever the host keeps them
 	Storage    string   // directory of the host that holds the storage; empty for none
+	// Programs are the host's files that the machine has, read-only, under these names in /run/certlab-lab.
+	Programs map[string]string
+	// Mounts are made at each boot, before services start: path shows what is at source, both as the machine sees them.
+	Mounts []Mount
+}
+
+// A Mount shows a machine's directory at a second path.
+type Mount struct {
+	Source string `json:"source"`
+	Path   string `json:"path"`
 }
 
 // A State says whether a machine is on.
@@ -167,6 +178,16 @@ func (m *Machine) Share(paths ...string) {
 	m.spec.Share = append(m.spec.Share, paths...)
 }
 
+// setMount has the path mounted at each boot from now on; with an empty source, no more.
+func (m *Machine) setMount(mount Mount) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spec.Mounts = slices.DeleteFunc(slices.Clone(m.spec.Mounts), func(old Mount) bool { return old.Path == mount.Path })
+	if mount.Source != "" {
+		m.spec.Mounts = append(m.spec.Mounts, mount)
+	}
+}
+
 // Boot turns the machine on and returns when its first process is up. It does nothing when the machine is on.
 func (m *Machine) Boot(ctx context.Context) error {
 	m.mu.Lock()
@@ -277,6 +298,7 @@ func (m *Machine) firstProcess(b *powerCycle, control *os.File) (cmd *exec.Cmd, 
 	config, err := bootConfig{
 		Hostname: m.spec.Hostname, Address: m.spec.Address, InstanceID: m.spec.InstanceID, MachineID: m.identity.MachineID, ProductUUID: m.identity.ProductUUID,
 		BootID: b.id, Dir: m.spec.Dir, Hide: m.spec.Hide, Share: m.spec.Share, Storage: m.spec.Storage, Resolv: resolv, Rootless: rootless,
+		Programs: m.spec.Programs, Mounts: m.spec.Mounts,
 	}.file()
 	if err != nil {
 		return nil, nil, err

@@ -23,7 +23,7 @@ const maxFiles = 4
 // A request is what the lab asks of a machine's first process.
 type request struct {
 	ID     uint64   `json:"id"`
-	Op     string   `json:"op"` // exec, signal, listen, mount, unmount, shutdown
+	Op     string   `json:"op"` // exec, signal, listen, mount, unmount, links, put, remove, shutdown
 	Argv   []string `json:"argv,omitempty"`
 	Env    []string `json:"env,omitempty"`
 	Dir    string   `json:"dir,omitempty"`
@@ -33,6 +33,7 @@ type request struct {
 	Signal int      `json:"signal,omitempty"`
 	Source string   `json:"source,omitempty"`
 	Path   string   `json:"path,omitempty"`
+	Data   string   `json:"data,omitempty"`
 	Kind   string   `json:"kind,omitempty"` // of a shutdown: reboot, poweroff
 }
 
