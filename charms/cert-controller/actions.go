@@ -82,13 +82,24 @@ func (sys system) listMachines(ctx context.Context, u *hooks.Unit, call *hooks.A
 	return set(call, map[string]any{"count": count})
 }
 
-// machineLine shows a machine's fields in a fixed order, those that say who it is first.
+// machineLine shows who a machine is and what it is doing.
 func machineLine(machine map[string]any) string {
-	var words []string
-	for _, key := range []string{"name", "unit", "state", "run", "plan", "checkbox_version", "architecture", "kernel", "last_seen"} {
-		if value, ok := machine[key]; ok && value != nil && fmt.Sprint(value) != "" {
-			words = append(words, fmt.Sprint(value))
+	text := func(key string) string {
+		value, _ := machine[key].(string)
+		return value
+	}
+	doing := "idle"
+	if run := text("current_run"); run != "" {
+		doing = "running " + run
+	}
+	words := []string{}
+	for _, word := range []string{text("id"), text("hostname"), text("unit"), doing, text("architecture"), text("base"), text("kernel")} {
+		if word != "" {
+			words = append(words, word)
 		}
+	}
+	if seen := text("seen"); seen != "" {
+		words = append(words, "seen "+seen)
 	}
 	return strings.Join(words, "  ")
 }

@@ -11,13 +11,13 @@ func TestListMachinesFollowsPages(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.answer("GET", "/api/v1/machines?limit=200", 200, map[string]any{
-		"machines": []map[string]any{{"name": "node1", "unit": "checkbox/0", "state": "idle"}}, "next": "n1"})
+		"machines": []map[string]any{{"id": "m1", "hostname": "node1", "unit": "checkbox/0", "current_run": "", "seen": "2026-11-23T10:00:00Z"}}, "next": "n1"})
 	l.answer("GET", "/api/v1/machines?cursor=n1&limit=200", 200, map[string]any{
-		"machines": []map[string]any{{"name": "node2", "unit": "checkbox/1", "state": "running"}}, "next": ""})
+		"machines": []map[string]any{{"id": "m2", "hostname": "node2", "unit": "", "current_run": "r9", "seen": nil}}, "next": ""})
 	r := l.RunAction("list-machines", map[string]any{"filter": ""})
 	require.False(t, r.Failed, r.Message)
 	require.Equal(t, "2", r.Results["count"])
-	require.Equal(t, "node1  checkbox/0  idle\nnode2  checkbox/1  running\n", r.Stdout)
+	require.Equal(t, "m1  node1  checkbox/0  idle  seen 2026-11-23T10:00:00Z\nm2  node2  running r9\n", r.Stdout)
 	r = l.RunAction("list-machines", map[string]any{"filter": "NODE2"})
 	require.Equal(t, "1", r.Results["count"])
 }

@@ -316,6 +316,8 @@ func (s service) notAnswering(ctx context.Context) error {
 // unitStatus is what `juju status` shows of a service that answers.
 func unitStatus(h order.ControllerHealth, problem string, led bool, opts options, d order.ControllerDesired) hooks.Status {
 	switch {
+	case h.Applied == "":
+		return hooks.Waiting("starting")
 	case h.Problem != "" && !h.DiskLow:
 		return hooks.Blocked("%s", h.Problem)
 	case h.DiskLow:

@@ -462,7 +462,11 @@ func TestRemoveKeepsWhatNobodyHasTaken(t *testing.T) {
 		l.WithSecretOption("secret-environment", map[string]string{"token": "battery staple"}, true)
 		l.Fire("config-changed").RequireStatus("active", "idle, checkbox 7.3.0, on its own")
 		require.NoError(t, os.WriteFile(filepath.Join(l.agentDir(), "submission.tar.xz"), []byte("x"), 0o600))
-		l.agent(func(s *order.AgentStatus) { s.Undelivered = c.undelivered })
+		runs := []order.Run{{Delivered: true, Files: []order.File{{Name: "submission.tar.xz"}}}}
+		for range c.undelivered {
+			runs = append(runs, order.Run{Files: []order.File{{Name: "submission.tar.xz"}}})
+		}
+		l.answer("GET", "/v1/runs", 200, runs)
 		r := l.Fire("stop").RequireSuccess()
 		if c.undelivered > 0 {
 			require.Contains(t, strings.Join(r.Log, "\n"), l.agentDir())

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"certlab/internal/hooks"
+	"certlab/internal/order"
 	"certlab/internal/workload"
 )
 
@@ -72,8 +73,17 @@ func (a agent) wind(ctx context.Context, u *hooks.Unit) (undelivered int, known 
 		if err != nil {
 			return true
 		}
-		status = now
 		return now.Current == nil && (now.Undelivered == 0 || now.Controller != "enrolled")
 	})
-	return status.Undelivered, true
+	// The status counts only what a controller is expected to take. Here, what none has taken matters.
+	var runs []order.Run
+	if err := a.call(ctx, callTime, "GET", "/v1/runs", nil, &runs); err != nil {
+		return 0, false
+	}
+	for _, run := range runs {
+		if !run.Delivered && len(run.Files) > 0 {
+			undelivered++
+		}
+	}
+	return undelivered, true
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -33,9 +34,17 @@ func runResults(run order.Run) map[string]any {
 			results["sha256"] = file.SHA256
 		}
 	}
-	set(results, "submission", run.SubmissionPath)
+	// Where the submission is: on this machine until the controller has it.
+	set(results, "submission", cmp.Or(run.SubmissionPath, submissionURL(run)))
 	set(results, "url", run.URL)
 	return results
+}
+
+func submissionURL(run order.Run) string {
+	if run.State != order.Completed || !run.Delivered {
+		return ""
+	}
+	return run.URL
 }
 
 // runDetails are what show-run adds.
