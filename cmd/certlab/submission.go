@@ -10,6 +10,8 @@ import (
 
 // submissionCmd groups the commands on submissions.
 type submissionCmd struct {
+	remoteSubmissionCmd
+
 	Show submissionShowCmd `cmd:"" help:"Show a submission: an archive (.tar.xz), a submission.json, or JUnit XML."`
 	Log  submissionLogCmd  `cmd:"" help:"Print what one job of a submission printed."`
 	Get  submissionGetCmd  `cmd:"" help:"Print one file of a submission archive, such as attachment_files/NAME, or one value of its submission.json."`

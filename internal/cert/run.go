@@ -147,7 +147,7 @@ type Run struct {
 	HandedOut       *time.Time `json:"handed_out"`       // when its order was first given to the agent
 	CancelRequested bool       `json:"cancel_requested"` //
 	Failure         *Failure   `json:"failure"`
-	Counts          Counts     `json:"counts"`     // of the submission when it is indexed, until then as the agent counted
+	Counts          Counts     `json:"counts"`     // of a completed run's submission when it is indexed, else as the agent counted
 	Attempts        []Attempt  `json:"attempts"`   // oldest first
 	Files           []File     `json:"files"`      // that are stored
 	Submission      string     `json:"submission"` // id of the newest; empty: none

@@ -29,7 +29,7 @@ func scanRun(s scanner) (r runRow, err error) {
 		timePtrColumn{&r.Started}, timePtrColumn{&r.Finished}, timePtrColumn{&r.HandedOut}, &r.CancelRequested, jsonColumn{&r.Failure},
 		jsonColumn{&r.own}, &r.seq, &r.Submission, jsonColumn{&indexed})
 	r.Counts = r.own
-	if indexed != nil {
+	if indexed != nil && r.State == cert.Completed { // a failed run's archive is evidence, not its results
 		r.Counts = indexed
 	}
 	r.Attempts, r.Files = []cert.Attempt{}, []cert.File{}

@@ -9,7 +9,8 @@ import (
 	"certlab/internal/cert"
 )
 
-const tokenColumns = "t.id, t.name, t.role, t.created, t.created_by, t.code_expires, t.redeemed, t.expires, t.last_used, t.revoked, t.seq"
+// tokenColumns have no table's name before them: RETURNING takes none.
+const tokenColumns = "id, name, role, created, created_by, code_expires, redeemed, expires, last_used, revoked, seq"
 
 type tokenRow struct {
 	cert.Token
@@ -51,7 +52,7 @@ func (db *DB) Redeem(ctx context.Context, codeHash, hash string, now time.Time) 
 	var t tokenRow
 	err := db.write(ctx, func(tx *sql.Tx) (err error) {
 		t, err = one(ctx, tx, scanToken, cert.Errorf(cert.Unauthorized, "cannot use this code: it is unknown, used already, revoked, or too old (ask an admin for a new one)"),
-			"UPDATE tokens AS t SET hash = ?1, redeemed = ?2 WHERE code_hash = ?3 AND hash IS NULL AND revoked IS NULL AND code_expires > ?2 RETURNING "+tokenColumns,
+			"UPDATE tokens SET hash = ?1, redeemed = ?2 WHERE code_hash = ?3 AND hash IS NULL AND revoked IS NULL AND code_expires > ?2 RETURNING "+tokenColumns,
 			hash, micros(now), codeHash)
 		return err
 	})
@@ -65,9 +66,9 @@ func (db *DB) Tokens(ctx context.Context, p Page) ([]cert.Token, string, error) 
 	if more, err := p.parse("t", &before); err != nil {
 		return nil, "", err
 	} else if more {
-		w.add("t.seq < ?", before)
+		w.add("seq < ?", before)
 	}
-	rows, err := list(ctx, db.r, scanToken, "SELECT "+tokenColumns+" FROM tokens t"+w.String()+" ORDER BY t.seq DESC LIMIT ?", append(w.args, p.Limit+1)...)
+	rows, err := list(ctx, db.r, scanToken, "SELECT "+tokenColumns+" FROM tokens"+w.String()+" ORDER BY seq DESC LIMIT ?", append(w.args, p.Limit+1)...)
 	if err != nil {
 		return nil, "", err
 	}
@@ -90,12 +91,12 @@ func unauthorized() error {
 
 // TokenByHash returns the token whose secret has that hash, if it is usable. It fails as Unauthorized.
 func (db *DB) TokenByHash(ctx context.Context, hash string, now time.Time) (cert.Token, error) {
-	return db.usable(ctx, now, "SELECT "+tokenColumns+" FROM tokens t WHERE t.hash = ?", hash)
+	return db.usable(ctx, now, "SELECT "+tokenColumns+" FROM tokens WHERE hash = ?", hash)
 }
 
 // TokenBySession returns the token behind a browser's session, if both are usable. It fails as Unauthorized.
 func (db *DB) TokenBySession(ctx context.Context, hash string, now time.Time) (cert.Token, error) {
-	return db.usable(ctx, now, "SELECT "+tokenColumns+" FROM sessions s JOIN tokens t ON t.id = s.token WHERE s.hash = ? AND s.expires > ?", hash, micros(now))
+	return db.usable(ctx, now, "SELECT "+tokenColumns+" FROM tokens WHERE id = (SELECT token FROM sessions s WHERE s.hash = ? AND s.expires > ?)", hash, micros(now))
 }
 
 func (db *DB) usable(ctx context.Context, now time.Time, text string, args ...any) (cert.Token, error) {
@@ -126,7 +127,7 @@ func (db *DB) TokensUsed(ctx context.Context, at map[string]time.Time) error {
 func (db *DB) RevokeToken(ctx context.Context, name string, now time.Time) (cert.Token, error) {
 	var t tokenRow
 	err := db.write(ctx, func(tx *sql.Tx) (err error) {
-		t, err = one(ctx, tx, scanToken, notFound("token", name), "UPDATE tokens AS t SET revoked = coalesce(revoked, ?1) WHERE id = ?2 OR (name = ?2 AND revoked IS NULL) RETURNING "+
+		t, err = one(ctx, tx, scanToken, notFound("token", name), "UPDATE tokens SET revoked = coalesce(revoked, ?1) WHERE id = ?2 OR (name = ?2 AND revoked IS NULL) RETURNING "+
 			tokenColumns, micros(now), name)
 		if err != nil {
 			return err

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"certlab/internal/cert"
+	"certlab/internal/client"
+)
+
+// runCmd groups the commands on runs.
+type runCmd struct {
+	List   runListCmd   `cmd:"" help:"List runs, the newest first."`
+	Show   runShowCmd   `cmd:"" help:"Show a run."`
+	Start  runStartCmd  `cmd:"" help:"Start a run on a machine."`
+	Cancel runCancelCmd `cmd:"" help:"End a run."`
+}
+
+type runListCmd struct {
+	Machine    string `help:"Only on this machine: id, system_id or hostname." placeholder:"MACHINE"`
+	State      string `help:"Only in this state: queued, running, completed, failed or cancelled." placeholder:"STATE"`
+	Plan       string `help:"Only of this plan." placeholder:"ID"`
+	limitFlag  `embed:""`
+	formatFlag `embed:""`
+}
+
+func (c *runListCmd) Run(ctx context.Context, std streams) error {
+	api, err := connect()
+	if err != nil {
+		return err
+	}
+	runs, err := api.Runs(ctx, url.Values{"machine": {c.Machine}, "state": {c.State}, "plan": {c.Plan}}, c.Limit)
+	if err != nil || c.json() {
+		return c.write(std, struct {
+			Runs []cert.Run `json:"runs"`
+		}{runs}, err)
+	}
+	var rows [][]string
+	for _, r := range runs {
+		rows = append(rows, []string{r.ID, r.Hostname, r.Spec.Plan, string(r.State), countsText(r.Counts), timeText(&r.Created)})
+	}
+	return table(std.out, []string{"RUN", "MACHINE", "PLAN", "STATE", "RESULTS", "CREATED"}, rows)
+}
+
+type runShowCmd struct {
+	ID         string `arg:"" name:"run" help:"Id of the run."`
+	formatFlag `embed:""`
+}
+
+func (c *runShowCmd) Run(ctx context.Context, std streams) error {
+	api, err := connect()
+	if err != nil {
+		return err
+	}
+	r, err := api.Run(ctx, c.ID)
+	return c.showRun(std, r, err)
+}
+
+func (f formatFlag) showRun(std streams, r cert.Run, err error) error {
+	if err != nil || f.json() {
+		return f.write(std, r, err)
+	}
+	rows := [][]string{
+		{"Id", r.ID}, {"Machine", r.Hostname}, {"Plan", r.Spec.Plan}, {"State", string(r.State)}, {"Asked for by", r.Origin + " " + r.RequestedBy},
+		{"Created", timeText(&r.Created)}, {"Started", timeText(r.Started)}, {"Finished", timeText(r.Finished)},
+	}
+	if r.Failure != nil {
+		rows = append(rows, []string{"Failure", r.Failure.Type + ": " + r.Failure.Message})
+	}
+	for _, a := range r.Attempts {
+		rows = append(rows, []string{fmt.Sprintf("Attempt %d", a.Number), fmt.Sprintf("%s, %s, %d of %d jobs %s", a.State, a.Progress.Phase, a.Progress.JobsDone, a.Progress.JobsPlanned, a.Progress.CurrentJob)})
+		for _, i := range a.Interruptions {
+			rows = append(rows, []string{"Interrupted", fmt.Sprintf("%s by %s at %s", i.Job, i.Cause, timeText(&i.At))})
+		}
+	}
+	rows = append(rows, []string{"Results", countsText(r.Counts)}, []string{"Submission", r.Submission}, []string{"URL", r.URL})
+	return table(std.out, nil, rows)
+}
+
+type runStartCmd struct {
+	Machine    string            `arg:"" help:"Id, MAAS system_id or hostname."`
+	Plan       string            `arg:"" help:"Full id of the plan, such as com.canonical.certlab::preflight."`
+	Title      string            `help:"Title of the session." placeholder:"TEXT"`
+	Match      []string          `sep:"none" help:"Only jobs whose full id matches this regular expression; can be repeated." placeholder:"REGEX"`
+	Exclude    []string          `sep:"none" help:"No jobs whose full id matches this regular expression; can be repeated." placeholder:"REGEX"`
+	Env        map[string]string `mapsep:"none" help:"Variable for the jobs; can be repeated. Not for secrets: it is copied into the submission." placeholder:"NAME=VALUE"`
+	Timeout    time.Duration     `help:"End an attempt after this time, such as 2h; 0 for the machine's own limit." placeholder:"TIME"`
+	Wait       time.Duration     `help:"Wait up to this time for the run to be over; exit status 1 if it has failed or was cancelled, 3 if it is not over." placeholder:"TIME"`
+	formatFlag `embed:""`
+}
+
+// exitNotOver is the exit status of run start --wait when the time was too short.
+const exitNotOver = exitCode(3)
+
+func (c *runStartCmd) Run(ctx context.Context, std streams) error {
+	api, err := connect()
+	if err != nil {
+		return err
+	}
+	// The id is chosen here, so that a request whose answer got lost can be repeated.
+	order := cert.NewRun{ID: cert.NewID(cert.RunID, time.Now()), Machine: c.Machine, Spec: cert.Spec{Plan: c.Plan, Title: c.Title, Match: c.Match,
+		Exclude: c.Exclude, Environment: c.Env, TimeoutSeconds: int64(c.Timeout / time.Second)}}
+	r, err := api.StartRun(ctx, order)
+	if err == nil && c.Wait > 0 {
+		r, err = waitRun(ctx, api, r, c.Wait)
+	}
+	if err := c.showRun(std, r, err); err != nil {
+		return err
+	}
+	switch {
+	case c.Wait > 0 && !r.State.Final():
+		return exitNotOver
+	case c.Wait > 0 && r.State != cert.Completed:
+		return exitCode(1)
+	}
+	return nil
+}
+
+// waitRun waits for the run to be over, or for the time.
+func waitRun(ctx context.Context, api *client.Client, r cert.Run, patience time.Duration) (cert.Run, error) {
+	const pause = 2 * time.Second
+	over := time.After(patience)
+	for !r.State.Final() {
+		select {
+		case <-ctx.Done():
+			return r, ctx.Err()
+		case <-over:
+			return r, nil
+		case <-time.After(pause):
+		}
+		var err error
+		if r, err = api.Run(ctx, r.ID); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+type runCancelCmd struct {
+	ID         string `arg:"" name:"run" help:"Id of the run."`
+	formatFlag `embed:""`
+}
+
+func (c *runCancelCmd) Run(ctx context.Context, std streams) error {
+	api, err := connect()
+	if err != nil {
+		return err
+	}
+	r, err := api.CancelRun(ctx, c.ID)
+	return c.showRun(std, r, err)
+}
