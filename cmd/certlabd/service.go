@@ -62,8 +62,8 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 // newService opens everything, with the desired state as it is. The data directory is that of the desired state; when it changes the
 // service ends.
-func newService(ctx context.Context, dir string, errs io.Writer) (s *service, err error) {
-	s = &service{dir: dir, level: new(slog.LevelVar), restart: make(chan struct{}), now: now}
+func newService(ctx context.Context, dir string, errs io.Writer) (_ *service, err error) {
+	s := &service{dir: dir, level: new(slog.LevelVar), restart: make(chan struct{}), now: now}
 	s.logger = slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: s.level}))
 	desired, _, err := s.readDesired()
 	if err != nil {
