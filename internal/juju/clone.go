@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// Clone copies the state: a change of either leaves the other alone. Charms, which never change, are shared.
+func (s *State) Clone() *State { return clone(s) }
+
 // clone copies a state so deeply that changing the copy leaves the original alone. Charms are shared: they never change.
 func clone(s *State) *State {
 	var c cloner

@@ -130,6 +130,7 @@ func (w *world) quiet() {
 		}
 		return true
 	})
+	require.NoError(w.t, w.model.Snapshot().Check())
 }
 
 func (w *world) until(ok func(*State) bool) {
