@@ -19,12 +19,17 @@ func bootMain() int {
 	runtime.LockOSThread() // capabilities are given up for the thread that starts the second half
 	unix.Umask(0o022)
 	config, err := readBootConfig(configFD)
+	if os.Getpid() != 1 {
+		err = errNotFirst // what follows is for namespaces of its own, and not for the host
+	}
 	if err == nil {
 		err = boot(config)
 	}
 	fmt.Fprintf(os.Stderr, "cannot boot machine: %v\n", err)
 	return exitBootFailed
 }
+
+var errNotFirst = errors.New("this is a part of the local lab, which starts it itself")
 
 // Exit codes of a machine's first process.
 const (

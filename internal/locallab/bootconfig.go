@@ -67,7 +67,7 @@ func readBootConfig(fd int) (bootConfig, error) {
 	data := make([]byte, maxBootConfig)
 	n, err := unix.Pread(fd, data, 0)
 	if err != nil {
-		return c, errors.New("this is a part of the local lab, which starts it itself")
+		return c, errNotFirst
 	}
 	if err := json.Unmarshal(data[:n], &c); err != nil {
 		return c, fmt.Errorf("cannot read the machine's configuration: %w", err)

@@ -380,7 +380,7 @@ func daemonMain(args []string) int {
 		return 1
 	}
 	if len(args) != 2 {
-		return fail(errors.New("this is a part of the local lab, which starts it itself"))
+		return fail(errNotFirst)
 	}
 	unix.CloseOnExec(3)
 	unix.Umask(0o022)

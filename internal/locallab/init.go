@@ -49,12 +49,12 @@ func initMain() int {
 		fmt.Fprintf(os.Stderr, "cannot start machine's first process: %v\n", err)
 		return exitBootFailed
 	}
-	if _, err := readBootConfig(configFD); err != nil {
-		return fail(err)
+	if os.Getpid() != 1 || len(os.Args) != 2 {
+		return fail(errNotFirst)
 	}
 	unix.Close(configFD)
 	unix.CloseOnExec(controlFD)
-	logs, err := strconv.Atoi(os.Args[len(os.Args)-1])
+	logs, err := strconv.Atoi(os.Args[1])
 	if err != nil {
 		return fail(err)
 	}

@@ -30,6 +30,16 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
+// tempDir is a directory in which machines can be kept: the kernel leaves directories there that only root may enter.
+func tempDir(t *testing.T) string {
+	dir := t.TempDir()
+	t.Cleanup(func() { require.NoError(t, openUp(dir)) })
+	return dir
+}
+
+// rootless reports whether machines have one user only.
+func rootless() bool { return os.Geteuid() != 0 }
+
 // newTestRack skips the test, with the reason, where the kernel does not let this process make machines.
 func newTestRack(t *testing.T) *Rack {
 	rack := NewRack(slog.New(slog.DiscardHandler))
@@ -42,7 +52,7 @@ func newTestRack(t *testing.T) *Rack {
 
 func newTestMachine(t *testing.T, change func(*Spec)) *Machine {
 	rack := newTestRack(t)
-	spec := Spec{ID: "0", Dir: t.TempDir(), Hostname: "lab-0", InstanceID: "lab:0", Address: "127.77.1.11"}
+	spec := Spec{ID: "0", Dir: tempDir(t), Hostname: "lab-0", InstanceID: "lab:0", Address: "127.77.1.11"}
 	if change != nil {
 		change(&spec)
 	}
@@ -193,7 +203,7 @@ func TestKillIsAPowerCut(t *testing.T) {
 
 func TestMachineIsFoundAgainByItsDirectory(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := tempDir(t)
 	m := bootTestMachine(t, func(s *Spec) { s.Dir = dir })
 	uuid := mustSh(t, m, "echo kept > /etc/kept; cat /etc/machine-id")
 	require.NoError(t, m.PowerOff(testContext(t)))
@@ -270,7 +280,7 @@ func TestTwoMachinesAtOnce(t *testing.T) {
 	rack := newTestRack(t)
 	var machines []*Machine
 	for _, id := range []string{"0", "1"} {
-		m, err := rack.NewMachine(Spec{ID: id, Dir: t.TempDir(), Hostname: "m" + id, Address: "127.77.1.1" + id}, nil)
+		m, err := rack.NewMachine(Spec{ID: id, Dir: tempDir(t), Hostname: "m" + id, Address: "127.77.1.1" + id}, nil)
 		require.NoError(t, err)
 		t.Cleanup(m.Kill)
 		require.NoError(t, m.Boot(testContext(t)))
