@@ -94,6 +94,9 @@ func (d *decoder) take(n int) error {
 }
 
 func (d *decoder) wrong(path, want string) error {
+	if d.pos == d.end && d.readErr != nil {
+		return d.bad("")
+	}
 	return d.place(&Error{Kind: BadField, Field: path, Detail: "expected " + want})
 }
 

@@ -30,7 +30,7 @@ func DefaultLimits() Limits {
 		Members:        50_000,
 		NameLength:     1024,
 		Ratio:          2000,
-		Dictionary:     64 << 20,
+		Dictionary:     32 << 20,
 		Depth:          64,
 		Records:        100_000,
 		String:         1 << 20,

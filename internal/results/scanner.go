@@ -1,7 +1,6 @@
 package results
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -21,7 +20,8 @@ type scanner struct {
 	depth    int
 	maxDepth int
 	readErr  error // io.EOF or worse, after buf[:end]
-	idle     int   // reads in a row that gave nothing
+	scratch  [utf8.UTFMax]byte
+	idle     int // reads in a row that gave nothing
 }
 
 func newScanner(r io.Reader, maxDepth int) *scanner {
@@ -283,9 +283,10 @@ func (s *scanner) escape(raw bool, emit func([]byte) error) error {
 	}
 	letter := s.buf[s.pos+1]
 	if b := escapes[letter]; b != 0 {
-		out := []byte{b}
-		if raw {
-			out = []byte{'\\', letter}
+		out := s.buf[s.pos : s.pos+2]
+		if !raw {
+			s.scratch[0] = b
+			out = s.scratch[:1]
 		}
 		s.pos += 2
 		return emit(out)
@@ -293,23 +294,27 @@ func (s *scanner) escape(raw bool, emit func([]byte) error) error {
 	if letter != 'u' {
 		return s.bad(`invalid escape \%c in a string`, letter)
 	}
+	if !s.more(6) {
+		s.pos = s.end
+		return s.bad("")
+	}
 	r, ok := s.hex(0)
 	if !ok {
 		return s.bad(`invalid escape \u in a string`)
 	}
 	if !utf16.IsSurrogate(r) {
-		out := utf8.AppendRune(nil, r)
-		if raw {
-			out = bytes.Clone(s.buf[s.pos : s.pos+6])
+		out := s.buf[s.pos : s.pos+6]
+		if !raw {
+			out = utf8.AppendRune(s.scratch[:0], r)
 		}
 		s.pos += 6
 		return emit(out)
 	}
 	low, ok := s.hex(6)
 	if pair := utf16.DecodeRune(r, low); ok && pair != utf8.RuneError {
-		out := utf8.AppendRune(nil, pair)
-		if raw {
-			out = bytes.Clone(s.buf[s.pos : s.pos+12])
+		out := s.buf[s.pos : s.pos+12]
+		if !raw {
+			out = utf8.AppendRune(s.scratch[:0], pair)
 		}
 		s.pos += 12
 		return emit(out)
@@ -360,6 +365,12 @@ func (s *scanner) scalar() (string, error) {
 			continue
 		}
 		break
+	}
+	if s.pos+n == s.end && s.readErr != nil {
+		if s.readErr != io.EOF || s.depth > 0 { // a word that was cut
+			s.pos = s.end
+			return "", s.bad("")
+		}
 	}
 	if n > maxNumber {
 		return "", s.bad("a number of more than %d digits", maxNumber)

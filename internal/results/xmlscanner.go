@@ -28,10 +28,10 @@ type xmlHandler interface {
 }
 
 func (x *xmlScanner) bad(format string, args ...any) error {
+	if x.readErr != nil && x.readErr != io.EOF { // what looks wrong may only have been cut
+		return x.readErr
+	}
 	if x.pos == x.end && x.readErr != nil {
-		if x.readErr != io.EOF {
-			return x.readErr
-		}
 		return x.place(&Error{Kind: BadXML, Detail: "the document ends too early", Err: io.ErrUnexpectedEOF})
 	}
 	return x.place(&Error{Kind: BadXML, Detail: fmt.Sprintf(format, args...)})
