@@ -278,16 +278,16 @@ func slug(id string) string {
 // same name Checkbox writes such archives, without it is a trick.
 func (s *Submission) assign(seen map[string]int, again []string) error {
 	claims := make(map[string]int)
-	names := func(section Section, id string) (stdout, stderr string) {
+	names := func(section Section, r *Result) (stdout, stderr string) {
 		dir := outputDir
-		if section == Attachments {
+		if section == Attachments || r.Plugin == pluginAttachment {
 			dir = attachmentDir
 		}
-		stdout = dir + slug(id)
+		stdout = dir + slug(r.ID)
 		return stdout, stdout + stderrSuffix
 	}
 	for section, r := range s.Records() {
-		stdout, stderr := names(section, r.ID)
+		stdout, stderr := names(section, r)
 		claims[stdout]++
 		claims[stderr]++
 	}
@@ -297,7 +297,7 @@ func (s *Submission) assign(seen map[string]int, again []string) error {
 		}
 	}
 	for section, r := range s.Records() {
-		stdout, stderr := names(section, r.ID)
+		stdout, stderr := names(section, r)
 		if seen[stdout] > 0 {
 			r.Stdout = stdout
 			r.SharedOutput = claims[stdout] > 1

@@ -51,6 +51,7 @@ func (d *decoder) isSubmission() bool { return d.sub.Results != nil }
 // complete fills in what other parts of the submission tell.
 func (d *decoder) complete() {
 	s := d.sub
+	s.ownResources, s.ownAttachments = len(s.Resources), len(s.Attachments)
 	for _, r := range s.Records() {
 		if r.Category == "" {
 			r.Category = s.Categories[r.CategoryID]
@@ -293,10 +294,10 @@ func (d *decoder) records(path, plugin string) error {
 			r.Plugin = plugin
 		}
 		s := d.sub
-		switch {
-		case r.Plugin == pluginResource || plugin == pluginResource:
+		switch plugin {
+		case pluginResource:
 			s.Resources = append(s.Resources, r)
-		case r.Plugin == pluginAttachment || plugin == pluginAttachment:
+		case pluginAttachment:
 			s.Attachments = append(s.Attachments, r)
 		default:
 			s.Results = append(s.Results, r)

@@ -67,7 +67,7 @@ func cell(text string) string {
 	return text
 }
 
-// WriteJUnit writes the tests as a JUnit report: one suite, a test case for each result. What is skipped, for whatever reason and
+// WriteJUnit writes the results as a JUnit report: one suite, a test case for each result. What is skipped, for whatever reason and
 // under whatever name, is <skipped>, and so is an outcome that says nothing, so that no reader takes either for a pass. The
 // report is well-formed whatever the logs hold: what XML cannot express becomes U+FFFD.
 func WriteJUnit(w io.Writer, s *Submission) error {
@@ -136,7 +136,7 @@ func escapeXML(text string) string {
 	return b.String()
 }
 
-// WriteText writes the submission for a person at a terminal: what it is, the counts, then one line for each test, with the
+// WriteText writes the submission for a person at a terminal: what it is, the counts, then one line for each result, with the
 // comments and the log's last lines of those that failed.
 func WriteText(w io.Writer, s *Submission) error {
 	out := bufio.NewWriter(w)
@@ -155,8 +155,12 @@ func WriteText(w io.Writer, s *Submission) error {
 	for _, outcome := range sortedKeys(s.Counts()) {
 		counts = append(counts, fmt.Sprintf("%d %s", s.Counts()[outcome], outcome))
 	}
-	line("Results", fmt.Sprintf("%d: %s", len(s.Results), strings.Join(counts, ", ")))
-	line("Also", fmt.Sprintf("%d resources, %d attachments, %d rejected", len(s.Resources), len(s.Attachments), len(s.Rejected)))
+	among := ""
+	if n := len(s.Resources) - s.ownResources; n > 0 {
+		among = fmt.Sprintf(" (%d of them resource jobs)", n)
+	}
+	line("Results", fmt.Sprintf("%d%s: %s", len(s.Results), among, strings.Join(counts, ", ")))
+	line("Lists", fmt.Sprintf("%d resources, %d attachments, %d rejected", len(s.Resources), len(s.Attachments), len(s.Rejected)))
 	for _, id := range s.BlockersFailed() {
 		line("Blocker", id)
 	}

@@ -50,6 +50,7 @@ func Read(r io.Reader, opts Options) (*Submission, error) {
 		return nil, err
 	}
 	sub.Format = format
+	sub.views()
 	return sub, nil
 }
 

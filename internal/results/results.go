@@ -16,9 +16,10 @@
 //
 // submission.json is printed by a template with HTML escaping on, so that some fields arrive escaped (names, ids, categories,
 // package names and versions, processor, distribution, kernel) and the others do not. The reader unescapes exactly those.
-// Checkbox moved resource jobs among the results in 2026; before that they had a list of their own. Here they are in
-// Submission.Resources whatever the version, and attachment jobs in Submission.Attachments, so that counts over
-// Submission.Results mean tests in every version. The layout and its history are described in Checkbox's source
+// Checkbox moved resource jobs among the results in 2026; before that they had a list of their own. Submission.Results is
+// what the file has in its results, so that counts are those of the file; Submission.Resources has the resource jobs of every
+// version: those of the list of their own, or else those among the results, which are then in both. Records yields each job once.
+// The layout and its history are described in Checkbox's source
 // (plainbox/impl/exporter/tar.py, plainbox/impl/providers/exporters/data/checkbox.json); the tests read archives that Checkbox
 // 2.9.1, 5.0.0, 7.3.0 and a development version of August 2026 wrote.
 package results
@@ -48,8 +49,8 @@ type Submission struct {
 	Origin      *Origin // nil before Checkbox 4.2.0
 	CustomJobs  bool    // a person changed the list of jobs
 
-	Results     []Result // tests
-	Resources   []Result // jobs that only gather facts which other jobs require
+	Results     []Result // as the file has them: tests, and since 2026 resource jobs (told apart by Plugin)
+	Resources   []Result // jobs that only gather facts which other jobs require; since 2026 the same as among Results
 	Attachments []Result // jobs that only attach a file
 	Rejected    []Rejected
 
@@ -59,6 +60,9 @@ type Submission struct {
 	Extra      map[string]json.RawMessage // top-level keys that this reader does not know
 
 	Members []Member // of an archive, in its order
+
+	// How many of Resources and Attachments have a list of their own in the file; the others are copies of what is in Results.
+	ownResources, ownAttachments int
 }
 
 // Origin says which Checkbox wrote a submission.
@@ -158,13 +162,14 @@ type Member struct {
 // Attachment reports whether the member is the output of an attachment job.
 func (m Member) Attachment() bool { return strings.HasPrefix(m.Name, attachmentDir) }
 
-// Records yields every job of the submission with the list that it is in: tests, then resources, then attachments.
+// Records yields every job of the submission once, with the list of the file that it is in: results, then resources, then
+// attachments.
 func (s *Submission) Records() iter.Seq2[Section, *Result] {
 	return func(yield func(Section, *Result) bool) {
 		for _, list := range []struct {
 			section Section
 			results []Result
-		}{{Tests, s.Results}, {Resources, s.Resources}, {Attachments, s.Attachments}} {
+		}{{Tests, s.Results}, {Resources, s.Resources[:s.ownResources]}, {Attachments, s.Attachments[:s.ownAttachments]}} {
 			for i := range list.results {
 				if !yield(list.section, &list.results[i]) {
 					return
@@ -183,7 +188,20 @@ func (s *Submission) Counts() map[string]int {
 	return counts
 }
 
-// BlockersFailed lists the full ids of tests that failed or crashed and whose failure keeps the machine from being certified, sorted.
+// views adds the resource and attachment jobs among Results to their lists.
+func (s *Submission) views() {
+	s.ownResources, s.ownAttachments = len(s.Resources), len(s.Attachments)
+	for i := range s.Results {
+		switch s.Results[i].Plugin {
+		case pluginResource:
+			s.Resources = append(s.Resources, s.Results[i])
+		case pluginAttachment:
+			s.Attachments = append(s.Attachments, s.Results[i])
+		}
+	}
+}
+
+// BlockersFailed lists the full ids of Results that failed or crashed and whose failure keeps the machine from being certified, sorted.
 func (s *Submission) BlockersFailed() []string {
 	var ids []string
 	for i := range s.Results {

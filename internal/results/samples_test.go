@@ -251,25 +251,41 @@ func TestEntitiesAreUnescapedInSomeFieldsOnly(t *testing.T) {
 	require.Equal(t, "&amp;", sub.Rejected[0].TemplateID)
 }
 
-// TestResourceJobsAreApartInEveryVersion: the development version of 2026 has them among the results.
-func TestResourceJobsAreApartInEveryVersion(t *testing.T) {
+// TestListsAreThoseOfTheFile: results are the file's own, also where Checkbox has resource jobs among them; resources has the
+// resource jobs of every version; and each job is a record once.
+func TestListsAreThoseOfTheFile(t *testing.T) {
 	t.Parallel()
-	for _, file := range samples(t) {
-		sub := readFile(t, file, results.Options{})
-		for section, r := range sub.Records() {
-			switch section {
-			case results.Resources:
-				require.Equal(t, "resource", r.Plugin)
-			case results.Attachments:
-				require.Equal(t, "attachment", r.Plugin)
-			default:
-				require.NotContains(t, []string{"resource", "attachment"}, r.Plugin)
-			}
+	for name, want := range map[string]struct{ results, resources, attachments, records int }{
+		"head-800jobs":   {801, 1, 0, 801},
+		"head-killed-nb": {3, 0, 0, 3},
+		"head-large":     {193, 49, 59, 252},
+		"head-reboot":    {4, 0, 0, 4},
+		"head-small":     {6, 1, 0, 6},
+		"v2.9.1-odd":     {23, 4, 3, 30},
+		"v5.0.0-odd":     {26, 4, 3, 33},
+		"v7.3.0-large":   {52, 30, 51, 133},
+	} {
+		sub := readFile(t, "testdata/"+name+".tar.xz", results.Options{})
+		require.Len(t, sub.Results, want.results, name)
+		require.Len(t, sub.Resources, want.resources, name)
+		require.Len(t, sub.Attachments, want.attachments, name)
+		ids := make(map[string]bool)
+		for _, r := range sub.Records() {
+			require.False(t, ids[r.ID], r.ID)
+			ids[r.ID] = true
+		}
+		require.Len(t, ids, want.records, name)
+		for _, r := range sub.Resources {
+			require.Equal(t, "resource", r.Plugin)
+			require.True(t, ids[r.ID])
+		}
+		for _, r := range sub.Attachments {
+			require.Equal(t, "attachment", r.Plugin)
 		}
 		total := 0
 		for _, n := range sub.Counts() {
 			total += n
 		}
-		require.Equal(t, len(sub.Results), total)
+		require.Equal(t, want.results, total)
 	}
 }
