@@ -27,7 +27,7 @@ const (
 	callTimeout   = 5 * time.Second
 	changeTimeout = 60 * time.Second
 	// startTimeout bounds the wait for a Pebble that systemd was asked to start.
-	startTimeout = 20 * time.Second
+	startTimeout = 60 * time.Second
 
 	defaultKillDelay = 20 * time.Second
 )

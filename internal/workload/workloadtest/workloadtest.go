@@ -45,20 +45,45 @@ func (b *Builds) Pebble(t testing.TB) string {
 // Tests share it and must not write to it.
 func (b *Builds) Charm(t testing.TB, program string) string {
 	t.Helper()
-	pebble, dummy := b.Pebble(t), b.build(t, "certlab/internal/workload/workloadtest/dummy")
+	return b.charm(t, "charm-"+program, program, b.Pebble(t), b.build(t, "certlab/internal/workload/workloadtest/dummy"))
+}
+
+// RealCharm returns the directory of a charm whose bin has Pebble and the real program: that of $CERTLAB_BIN, or one built from cmd/.
+// Tests share it and must not write to it.
+func (b *Builds) RealCharm(t testing.TB, program string) string {
+	t.Helper()
+	if dir := os.Getenv("CERTLAB_BIN"); dir != "" {
+		return b.charm(t, "real-charm-"+program, program, b.Pebble(t), filepath.Join(dir, program))
+	}
+	return b.charm(t, "real-charm-"+program, program, b.Pebble(t), b.build(t, "certlab/cmd/"+program))
+}
+
+func (b *Builds) charm(t testing.TB, name, program, pebble, service string) string {
+	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	charm := filepath.Join(b.dir, "charm-"+program)
+	require.NoError(t, b.makeDir())
+	charm := filepath.Join(b.dir, name)
 	if _, err := os.Stat(charm); err == nil {
 		return charm
 	}
 	require.NoError(t, os.MkdirAll(filepath.Join(charm, "bin"), 0o755))
-	for name, path := range map[string]string{"pebble": pebble, program: dummy} {
+	for name, path := range map[string]string{"pebble": pebble, program: service} {
 		data, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(charm, "bin", name), data, 0o755))
 	}
 	return charm
+}
+
+// makeDir needs the lock.
+func (b *Builds) makeDir() error {
+	if b.dir != "" {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "certlab-builds-")
+	b.dir, b.paths = dir, map[string]string{}
+	return err
 }
 
 func (b *Builds) build(t testing.TB, importPath string) string {
@@ -68,11 +93,7 @@ func (b *Builds) build(t testing.TB, importPath string) string {
 	if path := b.paths[importPath]; path != "" {
 		return path
 	}
-	if b.dir == "" {
-		dir, err := os.MkdirTemp("", "certlab-builds-")
-		require.NoError(t, err)
-		b.dir, b.paths = dir, map[string]string{}
-	}
+	require.NoError(t, b.makeDir())
 	path := filepath.Join(b.dir, filepath.Base(importPath))
 	cmd := exec.Command("go", "build", "-o", path, importPath)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"certlab/internal/hooks/hookstest"
+)
+
+// TestTheRealServiceUnderstandsTheCharm runs the real certlabd: what the charm writes, signals and asks is what it reads and answers.
+func TestTheRealServiceUnderstandsTheCharm(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	require.NoError(t, os.Remove(filepath.Join(l.serviceDir(), "certlabd.sock")))
+	l.sys.charmDir = builds.RealCharm(t, "certlabd")
+	l.Scenario = hookstest.New(t, newCharm(l.sys), "charmcraft.yaml")
+	l.WithStorage("data", l.storage)
+	l.WithConfig(map[string]string{"port": fmt.Sprint(freePort(t)), "bind-address": "127.0.0.1"})
+	l.WithRelation("cert-agents", "checkbox", 1)
+	id := l.RelationID("cert-agents")
+	l.WithData(id, "checkbox/0", agentBag(0, "node0"))
+	l.settles(t, "1 machine, 0 running")
+	require.Contains(t, l.bag(id)["cas"], "BEGIN CERTIFICATE")
+
+	r := l.RunAction("list-machines", map[string]any{"filter": ""})
+	require.Equal(t, "1", r.Results["count"], r.Message)
+	require.Contains(t, r.Stdout, "node0")
+
+	r = l.RunAction("create-token", map[string]any{"name": "ada", "role": "engineer", "days": 30})
+	require.False(t, r.Failed, r.Message)
+	require.NotEmpty(t, r.Results["code"])
+	require.Equal(t, "ada", r.Results["name"])
+	r = l.RunAction("revoke-token", map[string]any{"name": "ada"})
+	require.False(t, r.Failed, r.Message)
+	r = l.RunAction("revoke-token", map[string]any{"name": "bob"})
+	require.True(t, r.Failed)
+	require.Contains(t, r.Message, "bob")
+
+	r = l.RunAction("backup", map[string]any{"path": ""})
+	require.False(t, r.Failed, r.Message)
+	require.FileExists(t, r.Results["path"])
+	r = l.RunAction("restore", map[string]any{"path": filepath.Join(l.storage, "no-such-file")})
+	require.True(t, r.Failed)
+	path := l.RunAction("backup", map[string]any{"path": filepath.Join(l.storage, "b2.tar")}).Results["path"]
+	r = l.RunAction("restore", map[string]any{"path": path})
+	require.False(t, r.Failed, r.Message)
+	l.settles(t, "1 machine, 0 running")
+	require.FileExists(t, filepath.Join(l.storage, markFile))
+
+	l.WithConfig(map[string]string{"site-name": "basement", "log-level": "debug"})
+	l.settles(t, "1 machine, 0 running")
+	l.FireRelation("departed", id, "checkbox/0").RequireStatus("active", "0 machines, 0 running")
+
+	// Without its storage it does not begin an empty lab.
+	require.NoError(t, os.Remove(filepath.Join(l.storage, markFile)))
+	l.systemd.Kill()
+	r = l.Fire("update-status")
+	require.Equal(t, "blocked", r.Status().Name)
+	require.True(t, strings.HasPrefix(r.Status().Message, "mount the storage data/0"), r.Status().Message)
+}
+
+// settles dispatches, as certlabd would have it done through juju-exec, until the unit is active with the message.
+func (l *lab) settles(t *testing.T, message string) {
+	t.Helper()
+	var r hookstest.Result
+	require.Eventually(t, func() bool {
+		r = l.Fire("config-changed")
+		return r.Status().Name == "active" && r.Status().Message == message
+	}, 90*time.Second, 200*time.Millisecond, "want %q", message)
+	require.Zero(t, r.Code)
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
