@@ -49,7 +49,7 @@ func (s *State) EnqueueAction(r ActionRequest, now time.Time) (*Operation, error
 		task.ExecutionGroup = *r.ExecutionGroup
 	}
 	if s.Model.Major() < 4 {
-		if err := spec.ValidateParams(r.Params); err != nil {
+		if err := ch.ValidateAction(s.Model.Major(), r.Action, r.Params); err != nil {
 			op := s.newOperation(fmt.Sprintf("action %q", r.Action), now)
 			op.Fail, op.Status = err.Error(), TaskError
 			return op, nil

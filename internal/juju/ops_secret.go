@@ -96,6 +96,7 @@ func (s *State) UpdateUserSecret(name string, newName, description *string, cont
 	}
 	if len(content) > 0 && !maps.Equal(content, secret.Revision(secret.Latest()).Content) {
 		secret.Revisions = append(secret.Revisions, SecretRevision{Revision: secret.Latest() + 1, Content: content, Created: now, Updated: now})
+		secret.markObsolete()
 	}
 	secret.Updated = now
 	return nil

@@ -126,7 +126,7 @@ func (c *call) run(cmd *command, args []string) int {
 	if !cmd.noModel {
 		c.flags.str(&c.model, "m,model", "Model to operate in. Accepts [<controller name>:]<model name>|<model UUID>")
 	}
-	c.flags.boolean(&browser, "B,no-browser-login", "")
+	c.flags.boolean(&browser, "B,no-browser-login", "Do not use web browser for authentication")
 	c.out.c = c
 	read := cmd.prepare(c)
 	rest, err := c.flags.parse(args, !cmd.wordsEndOptions)
@@ -259,6 +259,7 @@ func (cmd *command) help(f *flagSet) string {
 	if options := f.help(); options != "" {
 		fmt.Fprintf(&out, "\nCommand Options:\n%s", options)
 	}
+	fmt.Fprintf(&out, "\nDetails:\nThis is the local lab's answer to Juju's command, with Juju's output; the options are those listed here.\n")
 	if len(cmd.aliases) > 0 {
 		fmt.Fprintf(&out, "\nAliases: %s\n", strings.Join(cmd.aliases, ", "))
 	}

@@ -185,7 +185,11 @@ func (f *flagSet) help() string {
 		for _, n := range o.names {
 			names = append(names, dashed(n))
 		}
-		lines = append(lines, fmt.Sprintf("%s  (= %s)\n    %s\n", strings.Join(names, ", "), o.value, o.usage))
+		gap := "  "
+		if strings.HasPrefix(o.value, `"`) {
+			gap = " " // as Juju prints options that take text
+		}
+		lines = append(lines, fmt.Sprintf("%s%s(= %s)\n    %s\n", strings.Join(names, ", "), gap, o.value, o.usage))
 	}
 	sort.Slice(lines, func(i, j int) bool {
 		return strings.ToLower(strings.TrimLeft(lines[i], "-")) < strings.ToLower(strings.TrimLeft(lines[j], "-"))

@@ -85,26 +85,64 @@ type lab struct {
 	dir   string // the operator's directory: charms, bundles, value files
 	model *juju.Model
 
-	mu sync.Mutex
-	// still are applications whose agents are kept from running.
+	mu     sync.Mutex
+	agents map[string]context.CancelFunc // of units whose agents run
+	// still are applications and units whose agents are kept from running.
 	still map[string]bool
 }
 
-// keepStill keeps the agents of these applications from starting, and lets those of all others.
-func (l *lab) keepStill(applications ...string) {
+// stop ends a unit's agent as if it had died.
+func (l *lab) stop(unit string) {
+	l.mu.Lock()
+	cancel := l.agents[unit]
+	l.mu.Unlock()
+	require.NotNil(l.t, cancel, unit)
+	cancel()
+	ctx, done := context.WithTimeout(context.Background(), 30*time.Second)
+	defer done()
+	require.NoError(l.t, l.model.Wait(ctx, func(s *juju.State) bool { return s.Units[unit].Lost }))
+}
+
+// start brings an agent back that was stopped.
+func (l *lab) start(unit string) {
+	l.mu.Lock()
+	delete(l.agents, unit)
+	l.mu.Unlock()
+	l.edit(func(*juju.State) {})
+	ctx, done := context.WithTimeout(context.Background(), 30*time.Second)
+	defer done()
+	require.NoError(l.t, l.model.Wait(ctx, func(s *juju.State) bool { return !s.Units[unit].Lost }))
+}
+
+// A clock runs at a multiple of the real one's speed. Its times have nine digits of fraction, as those of the transcripts do,
+// where a length is compared.
+type clock struct {
+	begin time.Time
+	speed int
+}
+
+func (c clock) Now() time.Time {
+	t := c.begin.Add(time.Since(c.begin) * time.Duration(c.speed)).UTC()
+	return t.Add(1 - time.Duration(t.Nanosecond()%10))
+}
+
+func (c clock) After(d time.Duration) <-chan time.Time { return time.After(d / time.Duration(c.speed)) }
+
+// keepStill keeps the agents of these applications and units from starting, and lets those of all others.
+func (l *lab) keepStill(names ...string) {
 	l.mu.Lock()
 	l.still = map[string]bool{}
-	for _, name := range applications {
+	for _, name := range names {
 		l.still[name] = true
 	}
 	l.mu.Unlock()
 	require.NoError(l.t, l.model.Update(func(*juju.State) error { return nil })) // whoever watches looks again
 }
 
-func (l *lab) isStill(application string) bool {
+func (l *lab) isStill(u *juju.Unit) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.still[application]
+	return l.still[u.Application] || l.still[u.Name]
 }
 
 const modelUUID = "8cac5806-7ba1-4d95-8a50-ce11f7151656"
@@ -133,25 +171,25 @@ func (r *ids) Read(p []byte) (int, error) {
 }
 
 // newLab makes the model of the transcripts, with its five machines and nothing deployed. secrets are the ids to give out.
-func newLab(t *testing.T, secrets ...string) *lab {
+func newLab(t *testing.T, speed int, secrets ...string) *lab {
 	root, err := os.MkdirTemp("", "jl")
 	require.NoError(t, err)
-	l := &lab{t: t, root: root, dir: filepath.Join(root, "work")}
+	l := &lab{t: t, root: root, dir: filepath.Join(root, "work"), agents: map[string]context.CancelFunc{}}
 	require.NoError(t, os.MkdirAll(l.dir, 0o755))
-	now := time.Now().UTC()
+	now := time.Now()
 	state := juju.NewState(juju.ModelInfo{Name: "lab1", UUID: modelUUID, Version: "4.0.15", Controller: "c1", ControllerUUID: "73401cba-0741-4ac6-82f3-6b2ac0cd6e37",
-		Cloud: "lab", CloudType: "unmanaged", Region: "default", APIAddresses: []string{"10.77.0.10:17070"}}, now)
+		Cloud: "lab", CloudType: "unmanaged", Region: "default", APIAddresses: []string{"10.77.0.10:17070"}}, now.UTC())
 	for i, mac := range macs {
 		address := fmt.Sprintf("10.77.0.%d", 11+i)
 		state.Machines[fmt.Sprint(i)] = &juju.Machine{
 			ID: fmt.Sprint(i), Hostname: fmt.Sprintf("m%d", i+1), InstanceID: "manual:" + address, Addresses: []string{address}, Life: juju.Alive,
 			Base: juju.Base{Name: "ubuntu", Channel: "24.04"}, Arch: "amd64", Cores: 2, MemoryMiB: 24105,
 			Interfaces: []juju.NetworkInterface{{Name: "eth0", MAC: mac, Addresses: []string{address + "/24"}, Gateway: "10.77.0.1", Space: "alpha"}},
-			Agent:      juju.Status{Status: "started", Since: now}, Instance: juju.Status{Status: "running", Message: "Manually provisioned machine", Since: now},
+			Agent:      juju.Status{Status: "started", Since: now.UTC()}, Instance: juju.Status{Status: "running", Message: "Manually provisioned machine", Since: now.UTC()},
 		}
 	}
 	state.Next.Machine = len(macs)
-	l.model = juju.NewModel(state, juju.Options{Random: &ids{secret: secrets, other: rand.NewChaCha8([32]byte{1})}})
+	l.model = juju.NewModel(state, juju.Options{Clock: clock{now, max(speed, 1)}, Random: &ids{secret: secrets, other: rand.NewChaCha8([32]byte{1})}})
 	l.charms()
 	l.serve()
 	return l
@@ -175,7 +213,7 @@ func (l *lab) charms() {
 	write("cfgflat.yaml", "title: flat\n")
 	require.NoError(l.t, os.MkdirAll(filepath.Join(l.root, "log"), 0o755))
 	require.NoError(l.t, os.CopyFS(filepath.Join(l.dir, "worker"), os.DirFS("testdata/charms/worker")))
-	log := filepath.Join(l.root, "log")
+	log := filepath.Join(l.root, "log") + "/$JUJU_MACHINE_ID"
 	l.pack("ctrl", "ctrl.charm", map[string][2]string{
 		"dispatch": {"/var/log/lab", log}, "version": {"1.1.0", "1.0.0"},
 		"config.yaml": {`added: {type: string, default: "new", description: new option}`, `flag: {type: boolean, default: false, description: a flag}`},
@@ -253,18 +291,23 @@ func (l *lab) serve() {
 		}
 	})
 	wg.Go(func() {
-		running := map[string]bool{}
 		for {
 			changed := l.model.Changed()
 			s := l.model.Snapshot()
 			for name, u := range s.Units {
-				if running[name] || u.Machine == "" || l.isStill(u.Application) {
+				l.mu.Lock()
+				running := l.agents[name] != nil
+				l.mu.Unlock()
+				if running || u.Machine == "" || l.isStill(u) {
 					continue
 				}
-				running[name] = true
 				host := &host{lab: l, machine: u.Machine}
+				agentContext, end := context.WithCancel(ctx)
+				l.mu.Lock()
+				l.agents[name] = end
+				l.mu.Unlock()
 				wg.Go(func() {
-					if err := juju.NewAgent(l.model, name, host, juju.AgentOptions{}).Run(ctx); err != nil && ctx.Err() == nil {
+					if err := juju.NewAgent(l.model, name, host, juju.AgentOptions{}).Run(agentContext); err != nil && agentContext.Err() == nil {
 						l.t.Errorf("agent of %s: %v", name, err)
 					}
 				})
@@ -301,15 +344,15 @@ func (l *lab) settled() {
 
 func (l *lab) busy(s *juju.State) bool {
 	for _, u := range s.Units {
-		if l.isStill(u.Application) {
+		if l.isStill(u) || u.Lost {
 			continue
 		}
-		if u.Failed == nil && u.Agent.Status != "idle" && !u.Lost || u.Life != juju.Alive {
+		if u.Failed == nil && u.Agent.Status != "idle" || u.Life != juju.Alive {
 			return true
 		}
 	}
 	for _, task := range s.Tasks {
-		if u := s.Units[task.Receiver]; u != nil && !l.isStill(u.Application) && !task.Status.Final() {
+		if u := s.Units[task.Receiver]; u != nil && !l.isStill(u) && !u.Lost && !task.Status.Final() {
 			return true
 		}
 	}
@@ -437,7 +480,9 @@ func (h *host) Dispatch(ctx context.Context, spec juju.DispatchSpec) juju.Exit {
 
 func (h *host) Reboot(context.Context) error { return errors.New("this host does not reboot") }
 
+// AttachStorage says how large the file system is, as that of the transcripts' machine was.
 func (h *host) AttachStorage(_ context.Context, _ string, st juju.Storage) (string, error) {
+	h.lab.edit(func(s *juju.State) { s.Storage[st.ID].SizeMiB = 258019 })
 	return "/srv/" + st.Name, nil
 }
 

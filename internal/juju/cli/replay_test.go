@@ -2,7 +2,9 @@ package cli_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -24,6 +26,8 @@ var substitutions = []struct {
 	{"times of secrets and logs", regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z?)`), "YYYY-MM-DDTHH:MM:SS$2"},
 	{"times of day", regexp.MustCompile(`\b\d\d:\d\d:\d\d(Z?)\b`), "HH:MM:SS$1"},
 	{"ages", regexp.MustCompile(`(?m) +(just now|\d+ (second|minute)s? ago) *$`), " AGE"},
+	{"identity of a unit", regexp.MustCompile(`checking unit "([0-9a-f-]{36}|worker/0)"`), `checking unit "UNIT"`},
+	{"days and fractions of log lines", regexp.MustCompile(`\d{4}-\d\d-\d\d HH:MM:SS\.\d{3}`), "YYYY-MM-DD HH:MM:SS.mmm"},
 	{"names of contexts", regexp.MustCompile(`-[0-9a-f]{32}\b`), "-CONTEXT"},
 	{"scratch directories", regexp.MustCompile(`\S*/juju-exec\d+/`), "./juju-exec/"},
 	{"runs of x", regexp.MustCompile(`x{200,}|x\{\d+ times\}`), "xxx"},
@@ -60,27 +64,23 @@ func unordered(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A section is a part of a transcript that is replayed on a lab of its own.
-type section struct {
-	file string
-	// from and to are the lines between which the commands stand; 0 is the file's begin and end.
+// A part is a stretch of a transcript: the commands from one line up to another; 0 is the file's begin or end.
+type part struct {
+	file     string
 	from, to int
-	seed     func(*lab)
-	// task numbers the next operation before the first command; -1 takes the number that the transcript shows before each.
-	secrets []string
-	// before is run before the command of that line.
-	before map[int]func(*lab)
-	// at once: commands of these lines are not preceded by waiting until the model is quiet.
-	atOnce map[int]bool
-	// any order: of these lines' lines of output.
-	anyOrder map[int]bool
 }
 
-func (s section) name() string {
-	if s.from == 0 {
-		return s.file
-	}
-	return fmt.Sprintf("%s:%d", s.file, s.from)
+// A section is what is replayed on one lab.
+type section struct {
+	name    string
+	parts   []part
+	seed    func(*lab)
+	speed   int      // how much faster time goes; 0 is as it does
+	secrets []string // ids that secrets get, in order
+	// Steps are named by file and line.
+	before   map[string]func(*lab) // what happened before that command
+	atOnce   []string              // commands that do not wait until the model is quiet
+	anyOrder []string              // commands whose lines Juju prints in the order of a Go map
 }
 
 var firstTask = regexp.MustCompile(`(?:Running|Scheduled) operation (\d+) |Operation (\d+) failed|"id":"(\d+)"|(?m)^  id: "(\d+)"|task failed:\n - id "(\d+)"`)
@@ -106,47 +106,76 @@ func (l *lab) numbered(s step) {
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	for _, s := range sections {
-		t.Run(s.name(), func(t *testing.T) {
+		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			replay(t, s)
+			l := newLab(t, s.speed, s.secrets...)
+			if s.seed != nil {
+				s.seed(l)
+			}
+			for _, p := range s.parts {
+				for _, st := range readTranscript(t, p.file) {
+					if st.line >= p.from && (p.to == 0 || st.line < p.to) && unmatched[st.where()] == "" {
+						l.replay(s, st)
+					}
+				}
+			}
 		})
 	}
 }
 
-func replay(t *testing.T, s section) {
-	l := newLab(t, s.secrets...)
-	if s.seed != nil {
-		s.seed(l)
+// replay runs one command and compares.
+func (l *lab) replay(s section, st step) {
+	if do := s.before[st.where()]; do != nil {
+		do(l)
 	}
-	for _, st := range readTranscript(t, s.file) {
-		if st.line < s.from || s.to > 0 && st.line >= s.to {
-			continue
+	if !slices.Contains(s.atOnce, st.where()) {
+		l.settled()
+	}
+	l.numbered(st)
+	var stdout, stderr, code string
+	if st.typed != "" {
+		screen, n := l.onTerminal(strings.Fields(st.command)[1:], st.typed)
+		stdout, code = screen, fmt.Sprint(n)
+	} else {
+		out, errs, n := l.shell(st.command)
+		stdout, stderr, code = out, errs, fmt.Sprint(n)
+	}
+	want := fmt.Sprintf("%s[stderr]\n%s[rc=%s]\n", comparable(st.stdout), comparable(st.stderr), st.code)
+	got := fmt.Sprintf("%s[stderr]\n%s[rc=%s]\n", comparable(l.rewritten(stdout)), comparable(l.rewritten(stderr)), code)
+	if slices.Contains(s.anyOrder, st.where()) {
+		want, got = unordered(want), unordered(got)
+	}
+	if want != got {
+		l.t.Errorf("%s: $ %s\n%s", st.where(), st.command, diff.Diff("transcript", []byte(want), "replay", []byte(got)))
+	}
+}
+
+// Every command of every transcript is replayed, or is in the table of those that are not.
+func TestEveryCommandIsReplayedOrListed(t *testing.T) {
+	t.Parallel()
+	covered := map[string]int{}
+	names, err := filepath.Glob("testdata/*.txt")
+	require.NoError(t, err)
+	for _, name := range names {
+		for _, st := range readTranscript(t, filepath.Base(name)) {
+			covered[st.where()] = 0
 		}
-		if unmatched[st.where()] != "" {
-			continue
+	}
+	for where, reason := range unmatched {
+		require.Contains(t, covered, where)
+		require.NotEmpty(t, reason)
+		covered[where]++
+	}
+	for _, s := range sections {
+		for _, p := range s.parts {
+			for _, st := range readTranscript(t, p.file) {
+				if st.line >= p.from && (p.to == 0 || st.line < p.to) && unmatched[st.where()] == "" {
+					covered[st.where()]++
+				}
+			}
 		}
-		if do := s.before[st.line]; do != nil {
-			do(l)
-		}
-		if !s.atOnce[st.line] {
-			l.settled()
-		}
-		l.numbered(st)
-		var stdout, stderr, code string
-		if st.typed != "" {
-			screen, n := l.onTerminal(strings.Fields(st.command)[1:], st.typed)
-			stdout, code = screen, fmt.Sprint(n)
-		} else {
-			out, errs, n := l.shell(st.command)
-			stdout, stderr, code = out, errs, fmt.Sprint(n)
-		}
-		want := fmt.Sprintf("%s[stderr]\n%s[rc=%s]", comparable(st.stdout), comparable(st.stderr), st.code)
-		got := fmt.Sprintf("%s[stderr]\n%s[rc=%s]", comparable(l.rewritten(stdout)), comparable(l.rewritten(stderr)), code)
-		if s.anyOrder[st.line] {
-			want, got = unordered(want), unordered(got)
-		}
-		if want != got {
-			t.Errorf("%s: $ %s\n%s", st.where(), st.command, diff.Diff("transcript", []byte(want+"\n"), "replay", []byte(got+"\n")))
-		}
+	}
+	for where, n := range covered {
+		require.Equal(t, 1, n, "%s is replayed or listed %d times", where, n)
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,16 +154,12 @@ func (c *call) readParams(name string) (map[string]any, error) {
 	return conformed.(map[string]any), nil
 }
 
-// readFile reads a file that the caller named, up to a limit. Its errors name it as it was named.
+// readFile reads a file that the caller named, up to a limit.
 func (c *call) readFile(name string, limit int64) ([]byte, error) {
 	var in io.Reader = c.Stdin
 	if name != "-" {
 		f, err := os.Open(c.path(name))
 		if err != nil {
-			var pathError *os.PathError
-			if errors.As(err, &pathError) {
-				return nil, &os.PathError{Op: pathError.Op, Path: name, Err: pathError.Err}
-			}
 			return nil, err
 		}
 		defer f.Close()
@@ -308,6 +305,9 @@ func (w *waiter) enqueue(make func(*juju.State, time.Time) (*juju.Operation, err
 	c := w.c
 	var op juju.Operation
 	receivers := map[int]string{}
+	// Time runs from before the tasks are there: an exec's own limit, which is the same, never comes first.
+	ctx, cancel := c.after(w.wait)
+	defer cancel()
 	err := c.Env.Model.Update(func(s *juju.State) error {
 		made, err := make(s, c.Env.Model.Now())
 		if err != nil {
@@ -363,7 +363,7 @@ func (w *waiter) enqueue(make func(*juju.State, time.Time) (*juju.Operation, err
 	if w.progress {
 		c.infof("")
 	}
-	return w.follow(op.Tasks, receivers)
+	return w.follow(ctx, op.Tasks, receivers)
 }
 
 func tag(receiver string) string {
@@ -374,10 +374,8 @@ func tag(receiver string) string {
 }
 
 // follow waits for tasks and prints their results. Log lines are shown when there is one task.
-func (w *waiter) follow(tasks []int, receivers map[int]string) error {
+func (w *waiter) follow(ctx context.Context, tasks []int, receivers map[int]string) error {
 	c := w.c
-	ctx, cancel := c.after(w.wait)
-	defer cancel()
 	if w.progress {
 		for _, id := range tasks {
 			c.infof("Waiting for task %d...", id)
@@ -393,7 +391,9 @@ func (w *waiter) follow(tasks []int, receivers map[int]string) error {
 			shown++
 		}
 	}
-	err := c.Env.Model.Wait(ctx, func(s *juju.State) bool {
+	var s *juju.State // as it was last seen in time
+	err := c.Env.Model.Wait(ctx, func(now *juju.State) bool {
+		s = now
 		followLog(s)
 		for _, id := range tasks {
 			if t := s.Tasks[id]; t != nil && !t.Status.Final() {
@@ -402,8 +402,6 @@ func (w *waiter) follow(tasks []int, receivers map[int]string) error {
 		}
 		return true
 	})
-	s := c.Env.Model.Snapshot()
-	followLog(s)
 	if shown > 0 {
 		c.infof("")
 	}

@@ -236,7 +236,7 @@ func newApplicationDoc(s *juju.State, app *juju.Application, units, apps map[str
 	doc := applicationDoc{
 		Charm: app.Charm, CharmOrigin: "local", Exposed: app.Exposed, Life: string(app.Life), Bindings: app.Bindings,
 		Base: &baseDoc{Name: app.Base.Name, Channel: app.Base.Channel}, Units: map[string]unitDoc{}, Relations: map[string][]relationDoc{},
-		Status: f.status(applicationStatus(s, app)),
+		Status: f.status(s.ApplicationStatus(app.Name)),
 	}
 	if ch := s.CharmOf(app.Name); ch != nil {
 		doc.CharmName, doc.CharmRev = ch.Name, ch.Revision
@@ -271,23 +271,6 @@ func newUnitDoc(s *juju.State, u *juju.Unit, f timeFormat) unitDoc {
 		doc.OpenedPorts = append(doc.OpenedPorts, p.String())
 	}
 	return doc
-}
-
-// severity orders workload states: an application without a status of its own shows its worst unit's.
-var severity = map[string]int{"error": 7, "blocked": 6, "maintenance": 5, "waiting": 4, "active": 3, "terminated": 2, "unknown": 1}
-
-func applicationStatus(s *juju.State, app *juju.Application) juju.Status {
-	if app.Status.Status != "" {
-		return app.Status
-	}
-	worst := juju.Status{Status: "unknown", Since: app.Created}
-	rank := -1
-	for _, u := range s.UnitsOf(app.Name) {
-		if status := u.WorkloadStatus(); severity[status.Status] > rank {
-			worst, rank = status, severity[status.Status]
-		}
-	}
-	return worst
 }
 
 // newStorageDoc lists the storage of the units, and with unowned also what is attached to none. Plain `juju storage` leaves the

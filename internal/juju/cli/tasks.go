@@ -346,15 +346,8 @@ func actionsCommand(c *call) func([]string) (func() error, error) {
 			}
 			if schema {
 				docs := map[string]any{}
-				for name, spec := range ch.Actions.ActionSpecs {
-					params := map[string]any{}
-					for key, value := range spec.Params {
-						params[key] = value
-					}
-					if _, ok := params["additionalProperties"]; !ok && s.Model.Major() >= 4 {
-						params["additionalProperties"] = false
-					}
-					docs[name] = params
+				for name := range ch.Actions.ActionSpecs {
+					docs[name] = ch.ActionSchema(s.Model.Major(), name)
 				}
 				return c.out.write(docs)
 			}
