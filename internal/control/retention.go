@@ -15,10 +15,13 @@ func (l *Lab) retentionLoop(ctx context.Context) error {
 	return l.every(ctx, "remove old results", retentionInterval, l.Retain)
 }
 
-// Retain removes runs that ended longer ago than the site keeps them, the files that no other run names, and uploads that were given up.
+// Retain removes runs that ended longer ago than the site keeps them, files that no run names, and uploads that were given up.
 func (l *Lab) Retain(ctx context.Context) error {
 	now := l.Now()
 	if _, err := l.Blobs.SweepPartials(now.Add(-partialAge)); err != nil {
+		return err
+	}
+	if err := l.removeOrphans(ctx); err != nil {
 		return err
 	}
 	days := l.Desired().RetentionDays
@@ -43,4 +46,19 @@ func (l *Lab) Retain(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// removeOrphans removes blobs that no run names: of uploads and removals that a crash came between.
+func (l *Lab) removeOrphans(ctx context.Context) error {
+	return l.Blobs.Each(func(sha string, _ int64) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		used, err := l.DB.Used(ctx, sha)
+		if err != nil || used {
+			return err
+		}
+		// Asked again while no upload can commit.
+		return l.Blobs.RemoveUnless(sha, func() (bool, error) { return l.DB.Used(ctx, sha) })
+	})
 }
