@@ -3,7 +3,6 @@ package juju
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"sync"
@@ -213,11 +212,6 @@ func (m *Model) randomBytes(n int) []byte {
 		panic("juju: no randomness: " + err.Error()) // crypto/rand cannot fail; a test's reader must not
 	}
 	return raw
-}
-
-// jitter is a number in [0,1) from the model's randomness.
-func (m *Model) jitter() float64 {
-	return float64(binary.BigEndian.Uint32(m.randomBytes(4))) / (1 << 32)
 }
 
 // lockMachine waits for the machine's lock, which hooks and most actions of all its units hold one at a time, and returns what

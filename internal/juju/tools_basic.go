@@ -92,7 +92,7 @@ func jujuReboot(i *invocation) error {
 		return err
 	}
 	if i.kind != RunHook {
-		return errors.New("juju-reboot is not supported when running an action.")
+		return fmt.Errorf("%s", "juju-reboot is not supported when running an action.") // Juju's text, with its full stop
 	}
 	if !i.flag("now") {
 		i.reboot = max(i.reboot, RebootAfter)

@@ -93,7 +93,7 @@ func TestLimits(t *testing.T) {
 	require.Contains(t, string(stderr), "quota limit exceeded")
 	runTools(t, c, "state-set k="+strings.Repeat("x", maxStateValue))
 
-	_, _, code = c.Run("relation-set", []string{"-r", "0", "--file", "-"}, []byte("k: "+strings.Repeat("x", maxBag)))
+	_, _, code = c.Run("relation-set", []string{"-r", "0", "k=" + strings.Repeat("x", maxBag)}, nil)
 	require.Zero(t, code, "the size is judged at the flush")
 	require.EqualError(t, c.Flush(), "max allowed total size (16777216): quota limit exceeded")
 

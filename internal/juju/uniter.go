@@ -160,14 +160,15 @@ func (s *State) changedHook(u *Unit, r *Relation, remote string) Hook {
 
 func (s *State) hooksOf(u *Unit, r *Relation, local *LocalRelation) []Hook {
 	if r.Life != Alive || u.Life != Alive {
-		for _, name := range sortedUnits(local.Joined) {
-			departing := name
-			if u.Life != Alive {
-				departing = u.Name
-			}
-			return []Hook{s.relationHook(u, r, RelationDeparted, Hook{RemoteUnit: name, DepartingUnit: departing})}
+		joined := sortedUnits(local.Joined)
+		if len(joined) == 0 {
+			return []Hook{s.relationHook(u, r, RelationBroken, Hook{})}
 		}
-		return []Hook{s.relationHook(u, r, RelationBroken, Hook{})}
+		departing := joined[0]
+		if u.Life != Alive {
+			departing = u.Name
+		}
+		return []Hook{s.relationHook(u, r, RelationDeparted, Hook{RemoteUnit: joined[0], DepartingUnit: departing})}
 	}
 	var hooks []Hook
 	remote, _ := r.Remote(u.Application)
@@ -298,6 +299,7 @@ func (s *State) HookDone(unit string, h Hook, bootID string, now time.Time) {
 	}
 	local := &u.Uniter
 	local.Running = nil
+	u.forgetGone(s)
 	app := s.Applications[u.Application]
 	if h.Kind.IsRelation() {
 		s.relationDone(u, h)
@@ -413,13 +415,14 @@ func (s *State) updateInterval() time.Duration {
 	return min(d, time.Hour)
 }
 
-// forgetGone drops what the unit remembers of relations that are gone without having to be told: it never was in them.
+// forgetGone drops what the unit remembers of relations and secrets that are gone.
 func (u *Unit) forgetGone(s *State) {
-	for id, local := range u.Uniter.Relations {
-		if s.Relations[id] == nil || local.Broken && s.Relations[id] == nil {
-			delete(u.Uniter.Relations, id)
-		}
-	}
+	maps.DeleteFunc(u.Uniter.Relations, func(id int, _ *LocalRelation) bool { return s.Relations[id] == nil })
+	maps.DeleteFunc(u.Uniter.Secrets, func(id string, _ int) bool { return s.Secrets[id] == nil })
+	maps.DeleteFunc(u.Uniter.Obsolete, func(key string, _ bool) bool {
+		id, _, _ := strings.Cut(key, "/")
+		return s.Secrets[id] == nil
+	})
 }
 
 // Settle records that the unit's charm has been told of everything there is, as after a quiet while: it is installed and
