@@ -23,12 +23,12 @@ import (
 // Options are what an agent is made of besides its directory. The zero value of each field but Dir is good for a real machine.
 type Options struct {
 	Dir         string
-	Log         *slog.Logger
+	Log         *slog.Logger    `json:"-"`
 	BootIDFile  string          // names the running boot
 	SessionsDir string          // where Checkbox keeps its sessions
 	Binary      string          // the agent's own, which keepers are started from
 	Path        string          // PATH of Checkbox and of what installs it
-	Run         checkbox.Runner // runs apt, snap and systemctl
+	Run         checkbox.Runner `json:"-"` // runs apt, snap and systemctl
 
 	Grace        time.Duration // between TERM and KILL; 10 s
 	RebootGrace  time.Duration // how long a machine may take to go down after a noreturn job; 3 min
@@ -286,7 +286,8 @@ func (a *Agent) install(ctx context.Context) {
 	for ctx.Err() == nil {
 		a.mu.Lock()
 		changed, wanted, desired := a.changed, a.wanted, a.desired
-		todo := a.installed != wanted && a.applied != "" && !a.busy()
+		busy := a.busy()
+		todo := a.applied != "" && (a.installed != wanted && !busy || busy && a.tool == nil)
 		if todo {
 			a.installing = a.tool == nil
 			a.notify()
@@ -300,7 +301,7 @@ func (a *Agent) install(ctx context.Context) {
 			}
 			continue
 		}
-		tool, err := a.installOnce(ctx, desired)
+		tool, err := a.installOnce(ctx, desired, busy)
 		if ctx.Err() != nil {
 			return
 		}
@@ -310,7 +311,10 @@ func (a *Agent) install(ctx context.Context) {
 			a.tool, a.problem = nil, err.Error()
 			a.opts.Log.Error("Checkbox cannot be used", "error", err)
 		} else {
-			a.tool, a.problem, a.installed = tool, "", wanted
+			a.tool, a.problem = tool, ""
+			if !busy {
+				a.installed = wanted
+			}
 			a.opts.Log.Info("Checkbox is ready", "path", tool.Path, "version", tool.Version.String())
 		}
 		a.notify()
@@ -339,7 +343,7 @@ func (a *Agent) install(ctx context.Context) {
 	}
 }
 
-// busy reports whether an attempt is in progress; what it runs on must not be replaced under it. a.mu must be held.
+// busy reports whether an attempt is in progress: what it runs on must not be replaced under it, only found. a.mu must be held.
 func (a *Agent) busy() bool {
 	for _, id := range a.order {
 		if s := a.runs[id].rec.Step; s == stepTesting || s == stepPreparing && a.tool != nil {
@@ -349,7 +353,8 @@ func (a *Agent) busy() bool {
 	return false
 }
 
-func (a *Agent) installOnce(ctx context.Context, desired order.AgentDesired) (*checkbox.Tool, error) {
+// installOnce makes Checkbox available and opens it; with found set it only looks for one that is installed.
+func (a *Agent) installOnce(ctx context.Context, desired order.AgentDesired, found bool) (*checkbox.Tool, error) {
 	c := desired.Checkbox
 	source := checkbox.Source{Kind: c.Source, Channel: c.Channel, Path: c.Path, ExtraPackages: c.ExtraPackages}
 	env := a.baseEnv(desired)
@@ -359,7 +364,13 @@ func (a *Agent) installOnce(ctx context.Context, desired order.AgentDesired) (*c
 	if _, release, ok := cutBase(machineIdentity("/").Base); ok {
 		base = release
 	}
-	path, err := installer.Install(ctx, source, base)
+	var path string
+	var err error
+	if found {
+		path, err = installer.Find(source)
+	} else {
+		path, err = installer.Install(ctx, source, base)
+	}
 	if err != nil {
 		return nil, err
 	}

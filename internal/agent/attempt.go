@@ -726,7 +726,7 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 		interruption.Note = "resumed"
 	}
 	if t.tool == nil && failed == nil {
-		if t.tool, failed = t.reopen(ctx, dir); errors.Is(failed, errCancelled) {
+		if t.tool, failed = t.reopen(ctx, dir); errors.Is(failed, errLeaving) {
 			return failed
 		}
 	}
@@ -756,9 +756,19 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 	return t.begin(cmd)
 }
 
+// reopenPatience is how long Checkbox may be missing after a boot: snaps are mounted late.
+const reopenPatience = 5 * time.Minute
+
 // reopen returns the tool with the environment that the attempt began with, after the agent itself was restarted.
 func (t *attempt) reopen(ctx context.Context, dir string) (*checkbox.Tool, error) {
+	deadline := time.Now().Add(reopenPatience)
 	tool, err := t.agent.waitTool(ctx)
+	for err != nil && time.Now().Before(deadline) && sleep(ctx, time.Second) {
+		tool, err = t.agent.waitTool(ctx)
+	}
+	if ctx.Err() != nil {
+		return nil, errLeaving
+	}
 	if err != nil {
 		return nil, err
 	}

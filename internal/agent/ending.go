@@ -34,6 +34,10 @@ func (t *attempt) examine(ctx context.Context) (*results.Submission, error) {
 	if ctx.Err() != nil {
 		return nil, errLeaving
 	}
+	var unreadable *results.Error
+	if errors.As(err, &unreadable) && unreadable.Kind == results.ReadFailed {
+		return nil, fail(order.FailSpool, "%v (look at the machine's disk)", err)
+	}
 	if err != nil {
 		return nil, fail(order.FailBadArchive, "%v", err)
 	}
@@ -151,6 +155,15 @@ func (t *attempt) finish() error {
 	if err := syncDir(spool); err != nil {
 		return err
 	}
+	// What is in the spool is all that is needed from here on; secret.conf goes with the rest.
+	if found {
+		if err := session.Remove(); err != nil {
+			a.opts.Log.Error("cannot remove the session", "run", id, "error", err)
+		}
+	}
+	if err := os.RemoveAll(t.dir()); err != nil {
+		a.opts.Log.Error("cannot remove the attempt's directory", "run", id, "error", err)
+	}
 	if err := a.update(t.run, func(rec *record) {
 		rec.Step = stepEnded
 		rec.Run.State, rec.Run.Files, rec.Run.SubmissionPath, rec.Run.Finished = rec.Verdict, files, submission, time.Now().UTC()
@@ -162,15 +175,6 @@ func (t *attempt) finish() error {
 		level = a.opts.Log.Error
 	}
 	level("run ended", "run", id, "state", rec.Verdict, "counts", rec.Run.Counts, "failure", rec.Run.Failure)
-	// From here on nothing needs these any more, and secret.conf least of all.
-	if found {
-		if err := session.Remove(); err != nil {
-			a.opts.Log.Error("cannot remove the session", "run", id, "error", err)
-		}
-	}
-	if err := os.RemoveAll(t.dir()); err != nil {
-		a.opts.Log.Error("cannot remove the attempt's directory", "run", id, "error", err)
-	}
 	return nil
 }
 

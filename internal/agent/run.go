@@ -261,6 +261,16 @@ func (a *Agent) load() error {
 		a.runs[e.Name()] = r
 		a.order = append(a.order, e.Name())
 	}
+	spooled, err := os.ReadDir(filepath.Join(a.opts.Dir, "spool"))
+	if err != nil {
+		return fmt.Errorf("cannot read the spool: %w", err)
+	}
+	for _, e := range spooled {
+		// Acknowledged, but the power failed before it was removed.
+		if r, ok := a.runs[e.Name()]; ok && r.rec.Run.Delivered {
+			os.RemoveAll(a.spoolDir(e.Name()))
+		}
+	}
 	slices.SortStableFunc(a.order, func(x, y string) int {
 		return a.runs[x].rec.Run.Created.Compare(a.runs[y].rec.Run.Created)
 	})

@@ -117,6 +117,26 @@ func (in *Installer) Install(ctx context.Context, s Source, base string) (string
 	return path, nil
 }
 
+// Find returns the path of checkbox-cli where it is installed already, and changes nothing.
+func (in *Installer) Find(s Source) (string, error) {
+	if err := s.Check(); err != nil {
+		return "", err
+	}
+	switch s.Kind {
+	case "path":
+		return in.fromPath(s)
+	case "snap":
+		return in.snapCLI(), nil
+	}
+	path, err := in.LookPath("checkbox-cli")
+	if err != nil {
+		return "", errors.New("cannot find checkbox-cli: it was installed when the run began (set checkbox-source)")
+	}
+	return path, nil
+}
+
+func (in *Installer) snapCLI() string { return filepath.Join(in.SnapBin, "checkbox.checkbox-cli") }
+
 func (in *Installer) fromPath(s Source) (string, error) {
 	info, err := os.Stat(s.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -169,7 +189,7 @@ func (in *Installer) fromSnap(ctx context.Context, s Source, base string) (strin
 			}
 		}
 	}
-	return filepath.Join(in.SnapBin, "checkbox.checkbox-cli"), nil
+	return in.snapCLI(), nil
 }
 
 func (in *Installer) snap(ctx context.Context, name, channel, confinement string) error {

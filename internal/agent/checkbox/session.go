@@ -265,12 +265,12 @@ func SetAside(dir, keep string) ([]string, error) {
 	return ids, nil
 }
 
-// RemoveListings removes the sessions that list-bootstrapped leaves behind.
+// RemoveListings removes the sessions that list-bootstrapped leaves behind, as of an hour ago: a younger one may still be in use.
 func RemoveListings(dir string) {
-	sessions, _ := Sessions(dir)
-	for _, s := range sessions {
-		if s.Title == "checkbox-listing-ephemeral" || s.Empty && strings.HasPrefix(s.ID, "checkbox-listing-ephemeral-") {
-			s.Remove()
+	old, _ := filepath.Glob(filepath.Join(dir, "checkbox-listing-ephemeral-*.session"))
+	for _, path := range old {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
+			os.RemoveAll(path)
 		}
 	}
 }

@@ -1,0 +1,381 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"certlab/internal/order"
+)
+
+// A testController is a controller as package order describes it, with faults.
+type testController struct {
+	t      *testing.T
+	server *httptest.Server
+
+	mu       sync.Mutex
+	keys     []string // public keys that may come in
+	orders   map[string]order.Order
+	cancels  map[string]bool
+	reports  map[string][]order.Report
+	files    map[string][]byte // hash → bytes that are durable
+	done     map[string]bool   // hash → acknowledged
+	finished map[string][]order.Finish
+	faults   map[string]int // what still goes wrong, how often
+	refused  int
+}
+
+func newController(t *testing.T) *testController {
+	c := &testController{t: t, orders: map[string]order.Order{}, cancels: map[string]bool{}, reports: map[string][]order.Report{},
+		files: map[string][]byte{}, done: map[string]bool{}, finished: map[string][]order.Finish{}, faults: map[string]int{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /agent/v1/poll", c.poll)
+	mux.HandleFunc("PUT /agent/v1/runs/{run}", c.report)
+	mux.HandleFunc("HEAD /agent/v1/runs/{run}/attempts/{attempt}/files/{hash}", c.head)
+	mux.HandleFunc("PATCH /agent/v1/runs/{run}/attempts/{attempt}/files/{hash}", c.patch)
+	mux.HandleFunc("POST /agent/v1/runs/{run}/finish", c.finish)
+	c.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := base64.StdEncoding.EncodeToString(r.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
+		c.mu.Lock()
+		known := slices.Contains(c.keys, key)
+		if !known {
+			c.refused++
+		}
+		c.mu.Unlock()
+		if !known {
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, `{"error":{"code":"forbidden","message":"this key is not enrolled"}}`)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	c.server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	c.server.Config.ErrorLog = nil
+	c.server.StartTLS()
+	t.Cleanup(c.server.Close)
+	return c
+}
+
+// enrol lets the rig's agent in, and tells it where the controller is.
+func (c *testController) enrol(g *rig) {
+	g.write()
+	require.NoError(c.t, Identify(g.dir))
+	var public order.AgentPublic
+	require.NoError(c.t, readJSON(filepath.Join(g.dir, order.AgentPublicFile), &public))
+	c.mu.Lock()
+	c.keys = append(c.keys, public.PublicKey)
+	c.mu.Unlock()
+	c.known(g)
+}
+
+func (c *testController) known(g *rig) {
+	g.desired.ControllerURLs = []string{"https://127.0.0.1:1", c.server.URL} // the first is dead
+	g.desired.ControllerCAs = []string{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.server.Certificate().Raw}))}
+}
+
+// fault counts down what is to go wrong.
+func (c *testController) fault(name string) bool {
+	if c.faults[name] > 0 {
+		c.faults[name]--
+		return true
+	}
+	return false
+}
+
+func (c *testController) poll(w http.ResponseWriter, r *http.Request) {
+	wait, _ := strconv.Atoi(r.URL.Query().Get("wait"))
+	for deadline := time.Now().Add(time.Duration(wait) * time.Second); ; {
+		var p order.Poll
+		c.mu.Lock()
+		for id, o := range c.orders {
+			if len(c.reports[id]) == 0 {
+				p.Orders = append(p.Orders, o)
+			}
+		}
+		for id := range c.cancels {
+			if len(c.finished[id]) == 0 {
+				p.Cancel = append(p.Cancel, id)
+			}
+		}
+		c.mu.Unlock()
+		if len(p.Orders)+len(p.Cancel) > 0 || time.Now().After(deadline) || r.Context().Err() != nil {
+			json.NewEncoder(w).Encode(p)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (c *testController) report(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fault("report 500") {
+		w.WriteHeader(500)
+		return
+	}
+	var report order.Report
+	if json.NewDecoder(r.Body).Decode(&report) != nil || report.Run != r.PathValue("run") {
+		w.WriteHeader(400)
+		return
+	}
+	c.reports[report.Run] = append(c.reports[report.Run], report)
+	json.NewEncoder(w).Encode(order.ReportAck{URL: c.server.URL + "/runs/" + report.Run})
+}
+
+func (c *testController) head(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	hash := r.PathValue("hash")
+	w.Header().Set("Upload-Offset", strconv.Itoa(len(c.files[hash])))
+	w.Header().Set("Upload-Complete", strconv.FormatBool(c.done[hash]))
+}
+
+func (c *testController) patch(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	hash := r.PathValue("hash")
+	offset, _ := strconv.Atoi(r.Header.Get("Upload-Offset"))
+	length, _ := strconv.Atoi(r.Header.Get("Upload-Length"))
+	if err != nil || r.Header.Get("Certlab-File-Kind") == "" || r.Header.Get("Certlab-File-Name") == "" {
+		w.WriteHeader(400)
+		return
+	}
+	if offset != len(c.files[hash]) {
+		w.Header().Set("Upload-Offset", strconv.Itoa(len(c.files[hash])))
+		w.WriteHeader(http.StatusConflict)
+		return
+	}
+	if c.fault("cut") { // half of it has arrived when the connection breaks
+		c.files[hash] = append(c.files[hash], body[:len(body)/2]...)
+		panic(http.ErrAbortHandler)
+	}
+	if c.fault("short") { // takes less than was sent, which it may
+		body = body[:len(body)/3]
+	}
+	c.files[hash] = append(c.files[hash], body...)
+	if len(c.files[hash]) < length {
+		w.Header().Set("Upload-Offset", strconv.Itoa(len(c.files[hash])))
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	sum := sha256.Sum256(c.files[hash])
+	if hex.EncodeToString(sum[:]) != hash {
+		c.files[hash] = nil
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		return
+	}
+	c.done[hash] = true
+	if c.fault("acknowledgement lost") {
+		panic(http.ErrAbortHandler)
+	}
+	json.NewEncoder(w).Encode(order.FileAck{SHA256: hash, Size: int64(length)})
+}
+
+func (c *testController) finish(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var f order.Finish
+	if json.NewDecoder(r.Body).Decode(&f) != nil {
+		w.WriteHeader(400)
+		return
+	}
+	if c.fault("file lost") {
+		for _, file := range f.Files {
+			delete(c.files, file.SHA256)
+			delete(c.done, file.SHA256)
+		}
+	}
+	var missing []string
+	for _, file := range f.Files {
+		if !c.done[file.SHA256] {
+			missing = append(missing, file.SHA256)
+		}
+	}
+	if len(missing) > 0 {
+		w.WriteHeader(http.StatusConflict)
+		json.NewEncoder(w).Encode(map[string]any{"missing": missing})
+		return
+	}
+	c.finished[f.Run] = append(c.finished[f.Run], f)
+	if c.fault("finish lost") {
+		panic(http.ErrAbortHandler)
+	}
+	json.NewEncoder(w).Encode(order.ReportAck{URL: c.server.URL + "/runs/" + f.Run})
+}
+
+func TestOrderIsRunAndDeliveredThroughAllFaults(t *testing.T) {
+	t.Parallel()
+	g, _ := scriptedRig(t, small)
+	c := newController(t)
+	c.enrol(g)
+	for _, fault := range []string{"report 500", "cut", "short", "acknowledgement lost", "file lost", "finish lost"} {
+		c.faults[fault] = 1
+	}
+	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	c.orders["rorder1"] = order.Order{Run: "rorder1", Created: created, Spec: order.Spec{Plan: small.Plan, Title: "weekly"}}
+	g.start()
+	g.until("the run is delivered", 60*time.Second, func() bool {
+		r, err := g.client.Run(context.Background(), "rorder1", 0)
+		return err == nil && r.Delivered
+	})
+	r := g.wait("rorder1")
+	require.Equal(t, order.FromOrder, r.Origin)
+	require.Equal(t, created, r.Created)
+	require.Equal(t, c.server.URL+"/runs/rorder1", r.URL)
+	require.Empty(t, r.SubmissionPath)
+	g.until("its files are forgotten", 10*time.Second, func() bool { return !exists(filepath.Join(g.dir, "spool", "rorder1")) })
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	require.Zero(t, c.refused)
+	for fault, left := range c.faults {
+		require.Zero(t, left, fault)
+	}
+	last := c.finished["rorder1"][len(c.finished["rorder1"])-1]
+	require.Equal(t, order.Completed, last.State)
+	require.Equal(t, sampleCounts(t, "testdata/archives/head-small.tar.xz"), last.Counts)
+	want, err := os.ReadFile("testdata/archives/head-small.tar.xz")
+	require.NoError(t, err)
+	require.Equal(t, order.SubmissionFile, last.Files[0].Kind)
+	require.Equal(t, want, c.files[last.Files[0].SHA256], "byte for byte")
+	var sequence int64
+	for _, report := range c.reports["rorder1"] {
+		require.GreaterOrEqual(t, report.Sequence, sequence, "a repeated report may have the number of the first")
+		require.False(t, report.State.Final(), "only a finish ends a run")
+		sequence = report.Sequence
+	}
+	require.Greater(t, last.Sequence, sequence)
+}
+
+func TestRunsWaitForTheControllerToComeBack(t *testing.T) {
+	t.Parallel()
+	g, _ := scriptedRig(t, small)
+	c := newController(t)
+	g.write()
+	require.NoError(t, Identify(g.dir))
+	c.known(g) // but the controller does not know the agent
+	g.start()
+	id := g.run(order.Spec{Plan: small.Plan})
+	r := g.wait(id)
+	require.Equal(t, order.Completed, r.State)
+	require.False(t, r.Delivered)
+	var status order.AgentStatus
+	g.until("the agent has been refused", 20*time.Second, func() bool {
+		var err error
+		status, err = g.client.Status(context.Background())
+		require.NoError(t, err)
+		return status.Controller == "refused"
+	})
+	require.Equal(t, 1, status.Undelivered)
+	require.Contains(t, status.ControllerError, "this key is not enrolled")
+	g.killAll()
+	c.enrol(g)
+	g.start()
+	g.until("the run is delivered", 30*time.Second, func() bool {
+		r, err := g.client.Run(context.Background(), id, 0)
+		return err == nil && r.Delivered
+	})
+	require.Len(t, c.finished[id], 1)
+}
+
+func TestControllerCancelsARun(t *testing.T) {
+	t.Parallel()
+	s := small
+	s.Running = example + "pass" // hangs
+	g, _ := scriptedRig(t, s)
+	c := newController(t)
+	c.enrol(g)
+	c.orders["rorder1"] = order.Order{Run: "rorder1", Spec: order.Spec{Plan: small.Plan}}
+	g.start()
+	g.until("the run has begun", 30*time.Second, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return slices.ContainsFunc(c.reports["rorder1"], func(r order.Report) bool {
+			return r.Progress.Phase == order.Testing && r.Progress.CurrentJob == s.Running
+		})
+	})
+	c.mu.Lock()
+	c.cancels["rorder1"] = true
+	c.mu.Unlock()
+	g.until("the run is delivered", 30*time.Second, func() bool {
+		r, err := g.client.Run(context.Background(), "rorder1", 0)
+		return err == nil && r.Delivered
+	})
+	require.Equal(t, order.Cancelled, c.finished["rorder1"][0].State)
+}
+
+func TestOrderThatCannotBeRunIsAnswered(t *testing.T) {
+	t.Parallel()
+	g, _ := scriptedRig(t, small)
+	c := newController(t)
+	c.enrol(g)
+	c.orders["rorder1"] = order.Order{Run: "rorder1", Spec: order.Spec{Plan: "no plan"}}
+	g.start()
+	g.until("the order is answered", 30*time.Second, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.finished["rorder1"]) > 0
+	})
+	require.Equal(t, order.Failed, c.finished["rorder1"][0].State)
+	require.True(t, strings.Contains(c.finished["rorder1"][0].Failure.Message, "not a full id"))
+}
+
+func TestOnlyThePinnedAuthorityIsTrusted(t *testing.T) {
+	t.Parallel()
+	key, err := loadKey(filepath.Join(t.TempDir(), keyFile))
+	require.NoError(t, err)
+	again, err := newRemote(key, nil, nil)
+	require.NoError(t, err)
+	require.Nil(t, again)
+	c := newController(t)
+	other := httptest.NewUnstartedServer(http.NotFoundHandler())
+	other.StartTLS()
+	defer other.Close()
+	c.keys = []string{key.public}
+	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.server.Certificate().Raw}))
+	r, err := newRemote(key, []string{c.server.URL}, []string{authority})
+	require.NoError(t, err)
+	_, err = r.poll(t.Context(), 0)
+	require.NoError(t, err)
+	// The right authority, another name.
+	r, err = newRemote(key, []string{strings.Replace(c.server.URL, "127.0.0.1", "127.0.0.2", 1)}, []string{authority})
+	require.NoError(t, err)
+	_, err = r.poll(t.Context(), 0)
+	require.Error(t, err)
+	_, err = newRemote(key, []string{c.server.URL}, nil)
+	require.ErrorContains(t, err, "no CA certificate")
+	_, err = newRemote(key, []string{"http://plain"}, []string{authority})
+	require.ErrorContains(t, err, "https")
+	_, err = newRemote(key, []string{c.server.URL}, []string{"nonsense"})
+	require.Error(t, err)
+	// A server that is not of the authority.
+	stranger, err := loadKey(filepath.Join(t.TempDir(), keyFile))
+	require.NoError(t, err)
+	certificate, err := stranger.certificate()
+	require.NoError(t, err)
+	config, err := clientTLS(key, []string{authority})
+	require.NoError(t, err)
+	leaf, err := x509.ParseCertificate(certificate.Certificate[0])
+	require.NoError(t, err)
+	require.Error(t, config.VerifyConnection(tls.ConnectionState{ServerName: "127.0.0.1", PeerCertificates: []*x509.Certificate{leaf}}))
+	require.Error(t, config.VerifyConnection(tls.ConnectionState{ServerName: "127.0.0.1"}))
+}

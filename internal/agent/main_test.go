@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"certlab/internal/order"
+)
+
+// TestMain lets the test binary be the programs that the tests start: the agent, its keepers, and a scripted checkbox-cli.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 {
+		var err error
+		switch os.Args[1] {
+		case "keep":
+			err = Keep(context.Background(), os.Args[2])
+		case "agent":
+			err = agentMain(os.Args[2])
+		case "scripted-checkbox":
+			os.Exit(scriptedMain(os.Args[2], os.Args[3:]))
+		default:
+			os.Exit(m.Run())
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// agentMain runs an agent with the options in a file.
+func agentMain(path string) error {
+	var opts Options
+	if err := readJSON(path, &opts); err != nil {
+		return err
+	}
+	opts.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return Run(ctx, opts)
+}
+
+// realCheckbox returns the pinned checkbox-cli: $CERTLAB_CHECKBOX, or the one in a .venv up the tree, where `make` puts it.
+func realCheckbox(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("CERTLAB_CHECKBOX"); path != "" {
+		return path
+	}
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if path := filepath.Join(dir, ".venv", "bin", "checkbox-cli"); executable(path) {
+			return path
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("there is no Checkbox: CERTLAB_CHECKBOX is not set, and no .venv/bin/checkbox-cli exists")
+	}
+	t.Skip("there is no Checkbox: set CERTLAB_CHECKBOX, or run `make test`, which installs one")
+	return ""
+}
+
+// A rig is a directory with an agent in it, which runs as a process of its own, so that it can be killed.
+type rig struct {
+	t       *testing.T
+	dir     string
+	opts    Options
+	desired order.AgentDesired
+	client  *Client
+	cmd     *exec.Cmd
+	log     string
+}
+
+// newRig prepares an agent that uses the checkbox-cli at path.
+func newRig(t *testing.T, path string) *rig {
+	t.Helper()
+	// Not t.TempDir: a socket's path must be short.
+	dir, err := os.MkdirTemp("", "certlab-agent-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	provider, err := filepath.Abs("../../charms/checkbox/provider")
+	require.NoError(t, err)
+	g := &rig{t: t, dir: filepath.Join(dir, "agent"), log: filepath.Join(dir, "log")}
+	g.opts = Options{Dir: g.dir, BootIDFile: filepath.Join(dir, "boot_id"), Binary: testBinary(t),
+		Grace: 2 * time.Second, RebootGrace: 200 * time.Millisecond, RestartGrace: 200 * time.Millisecond, Interval: 50 * time.Millisecond,
+		ReportEvery: 20 * time.Millisecond, RetryLimit: 100 * time.Millisecond, PollWait: time.Second}
+	g.boot("boot-1")
+	require.NoError(t, os.MkdirAll(g.dir, 0o700))
+	g.desired = order.AgentDesired{
+		Checkbox:       order.CheckboxSource{Source: "path", Path: path},
+		ProviderPaths:  []string{provider},
+		TimeoutSeconds: 120, SilenceSeconds: 60, MaxBoots: 5,
+	}
+	g.client = NewClient(g.dir)
+	return g
+}
+
+func testBinary(t *testing.T) string {
+	path, err := os.Executable()
+	require.NoError(t, err)
+	return path
+}
+
+// boot makes it another boot.
+func (g *rig) boot(id string) {
+	require.NoError(g.t, os.WriteFile(g.opts.BootIDFile, []byte(id+"\n"), 0o644))
+}
+
+// write writes the desired state.
+func (g *rig) write() {
+	require.NoError(g.t, writeJSON(filepath.Join(g.dir, order.AgentDesiredFile), g.desired, 0o600))
+}
+
+// start starts the agent and waits until it answers.
+func (g *rig) start() {
+	g.t.Helper()
+	g.write()
+	options := g.dir + ".options"
+	require.NoError(g.t, writeJSON(options, g.opts, 0o600))
+	log, err := os.OpenFile(g.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	require.NoError(g.t, err)
+	defer log.Close()
+	g.cmd = exec.Command(g.opts.Binary, "agent", options)
+	g.cmd.Stderr = log
+	require.NoError(g.t, g.cmd.Start())
+	cmd := g.cmd
+	g.t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+		for _, lock := range g.starts() { // whatever a failed test left behind
+			var k kept
+			if readJSON(filepath.Join(lock, keepFile), &k) == nil {
+				k.Keeper.signal(syscall.SIGKILL)
+			}
+			endAll(func() []process { return marked(lock) }, 0)
+		}
+		if g.t.Failed() {
+			text, _ := os.ReadFile(g.log)
+			g.t.Logf("the agent's log:\n%s", text)
+		}
+	})
+	g.until("the agent answers", 30*time.Second, func() bool {
+		_, err := g.client.Status(context.Background())
+		return err == nil
+	})
+}
+
+// kill ends the agent as a power cut would, and only it.
+func (g *rig) kill() {
+	require.NoError(g.t, g.cmd.Process.Kill())
+	g.cmd.Wait()
+}
+
+// starts returns the directories of all starts, oldest first.
+func (g *rig) starts() []string {
+	dirs, err := filepath.Glob(filepath.Join(g.dir, "runs", "*", "attempt-*", "start-*"))
+	require.NoError(g.t, err)
+	return dirs
+}
+
+// killAll ends agent, keepers, and with them Checkbox, as a power cut would.
+func (g *rig) killAll() {
+	g.kill()
+	for _, dir := range g.starts() {
+		var k kept
+		if readJSON(filepath.Join(dir, keepFile), &k) == nil {
+			k.Keeper.signal(syscall.SIGKILL)
+		}
+		require.True(g.t, endAll(func() []process { return marked(dir) }, 0))
+		require.True(g.t, waitFor(10*time.Second, func() bool { return !locked(filepath.Join(dir, startLock)) }))
+	}
+}
+
+// until polls until something holds.
+func (g *rig) until(what string, limit time.Duration, done func() bool) {
+	g.t.Helper()
+	if !waitFor(limit, done) {
+		require.FailNow(g.t, "it took too long until "+what)
+	}
+}
+
+// run starts a run and returns its id.
+func (g *rig) run(spec order.Spec) string {
+	g.t.Helper()
+	r, err := g.client.Start(context.Background(), order.RunRequest{Spec: spec})
+	require.NoError(g.t, err)
+	return r.Run
+}
+
+// wait waits for a run to end.
+func (g *rig) wait(id string) order.Run {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	r, err := g.client.Run(ctx, id, 2*time.Minute)
+	require.NoError(g.t, err)
+	require.True(g.t, r.State.Final(), "the run is still %s in %+v", r.State, r.Progress)
+	return r
+}
+
+// in waits until a run is in a job, and has printed text in it.
+func (g *rig) in(id, job, text string) {
+	g.t.Helper()
+	g.until("job "+job+" runs", 60*time.Second, func() bool {
+		r, err := g.client.Run(context.Background(), id, 0)
+		require.NoError(g.t, err)
+		require.False(g.t, r.State.Final(), "the run is over: %+v", r.Failure)
+		if r.Progress.CurrentJob != job {
+			return false
+		}
+		console, err := os.ReadFile(filepath.Join(g.dir, "runs", id, "attempt-1", "console"))
+		require.NoError(g.t, err)
+		_, after, found := strings.Cut(string(console), "ID: "+job+"\n")
+		return found && strings.Contains(after, text)
+	})
+}
+
+func asJSON(t *testing.T, v any) string {
+	data, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(data)
+}
+
+const hangupSignal = syscall.SIGHUP
+
+// hangup writes the desired state and has the agent apply it.
+func (g *rig) hangup() {
+	g.t.Helper()
+	g.write()
+	_, sum, err := readDesired(g.dir)
+	require.NoError(g.t, err)
+	require.NoError(g.t, g.cmd.Process.Signal(hangupSignal))
+	g.until("the desired state is in force", 10*time.Second, func() bool {
+		s, err := g.client.Status(context.Background())
+		return err == nil && s.Applied == sum && !s.Installing && s.CheckboxProblem == ""
+	})
+}
