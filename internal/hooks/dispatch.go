@@ -15,9 +15,11 @@ import (
 
 // Defaults of Options.
 const (
-	dispatchTimeout = 20 * time.Minute
-	lockTimeout     = 5 * time.Minute
-	closingTimeout  = 30 * time.Second // for the last log lines, after the dispatch's own time is over
+	hookTimeout    = 20 * time.Minute
+	actionTimeout  = 25 * time.Hour // Juju has no limit, and some wait as long as the operator wants
+	lockTimeout    = 5 * time.Minute
+	closingTimeout = 30 * time.Second // for the last log lines, after the dispatch's own time is over
+	parentPoll     = 250 * time.Millisecond
 )
 
 // BaseDir is where units keep what is theirs on a machine, each below it in a directory named by its tag.
@@ -30,9 +32,14 @@ type Options struct {
 	Stdout, Stderr io.Writer
 	// StateDir is dispatch's own directory: its lock, and what it remembers. Empty: BaseDir/<unit tag>/dispatch.
 	StateDir string
-	// Timeout bounds the whole dispatch, without the wait for the lock, and LockTimeout that wait; 0: 20 and 5 minutes.
-	Timeout, LockTimeout time.Duration
-	Now                  func() time.Time // nil: time.Now
+	// Timeout bounds the whole dispatch, without the wait for the lock; 0: 20 minutes for a hook, 25 hours for an action.
+	Timeout time.Duration
+	// LockTimeout bounds the wait for another dispatch of the unit; 0: 5 minutes.
+	LockTimeout time.Duration
+	// Getppid tells the parent process, Juju's agent. When it changes the agent is gone, and will run the hook again: this
+	// dispatch ends, instead of standing in the way of that one. Nil: os.Getppid.
+	Getppid func() int
+	Now     func() time.Time // nil: time.Now
 	// Decoded is told of each struct that is handed to Unit.Config and ActionCall.Params, so that a test can compare it with
 	// charmcraft.yaml. The action's name is empty for options.
 	Decoded func(action string, target any)
@@ -66,8 +73,8 @@ func (o Options) withDefaults() Options {
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr
 	}
-	if o.Timeout == 0 {
-		o.Timeout = dispatchTimeout
+	if o.Getppid == nil {
+		o.Getppid = os.Getppid
 	}
 	if o.LockTimeout == 0 {
 		o.LockTimeout = lockTimeout
@@ -101,9 +108,18 @@ func run(ctx context.Context, charm Charm, o Options) error {
 		tools.Sweep()
 		o.Runner = tools
 	}
+	if o.Timeout == 0 {
+		o.Timeout = hookTimeout
+		if event.Kind == RunAction {
+			o.Timeout = actionTimeout
+		}
+	}
 	whole := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the dispatch took more than %s", o.Timeout))
 	defer cancel()
+	ctx, orphan := context.WithCancelCause(ctx)
+	defer orphan(nil)
+	go watchParent(ctx, o.Getppid(), o.Getppid, orphan)
 
 	hidden := &mask{}
 	sink := &logSink{run: o.Runner.Run, mask: hidden, stderr: o.Stderr, now: o.Now}
@@ -196,6 +212,23 @@ func guard(u *Unit, handler func() error) (err error) {
 		}
 	}()
 	return handler()
+}
+
+// watchParent cancels the dispatch when its parent is not the one that it was.
+func watchParent(ctx context.Context, parent int, getppid func() int, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(parentPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if getppid() != parent {
+				cancel(errors.New("Juju's agent, which started this, is gone; it runs it again"))
+				return
+			}
+		}
+	}
 }
 
 // privateDir is where secrets wait for a hook tool to read them: in memory if there is a /run that can be written.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,6 +166,21 @@ func TestADispatchHasADeadline(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Equal(t, "the dispatch took more than 1ms\n", stderr.String())
 	require.Equal(t, []string{"juju-log -l ERROR -- the dispatch took more than 1ms"}, juju.lines())
+}
+
+func TestADispatchEndsWhenItsAgentIsGone(t *testing.T) {
+	t.Parallel()
+	var parent atomic.Int64
+	parent.Store(100)
+	var stderr strings.Builder
+	code := hooks.Run(t.Context(), hooks.Charm{Reconcile: func(ctx context.Context, u *hooks.Unit) error {
+		parent.Store(1)
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}}, hooks.Options{Environ: hookEnv("hooks/start"), Runner: &answers{}, StateDir: t.TempDir(), Stderr: &stderr,
+		Getppid: func() int { return int(parent.Load()) }})
+	require.Equal(t, 1, code)
+	require.Equal(t, "Juju's agent, which started this, is gone; it runs it again\n", stderr.String())
 }
 
 func runAction(t *testing.T, juju *answers, action hooks.Action) (code int, stdout, stderr string) {

@@ -63,7 +63,8 @@
 // # Two at once
 //
 // An agent that is killed in a hook leaves the hook's process behind, and starts the same hook again a few seconds later (measured
-// on Juju 4.0.15). Main takes a lock per unit and waits for the former process to end.
+// on Juju 4.0.15). Main takes a lock per unit and waits for the former process to end; and a dispatch whose agent is gone has its context
+// cancelled, so that it does end.
 //
 // # Which Juju
 //

@@ -50,7 +50,7 @@ func (s *Scenario) fire(st step) Result {
 			return nil
 		})
 	}
-	require.NoError(s.t, check(s.State(), s.unit), "Juju could not be in this state")
+	require.NoError(s.t, s.State().Check(), "Juju could not be in this state")
 
 	tools, err := juju.NewContext(s.model, juju.ContextOptions{Unit: s.unit, Kind: st.kind, Hook: st.hook, Task: st.task, Paths: s.paths(), Fetch: fetch})
 	require.NoError(s.t, err)
@@ -125,7 +125,7 @@ func (s *Scenario) fire(st step) Result {
 	for _, line := range result.After.Log[min(logged, len(result.After.Log)):] {
 		result.Log = append(result.Log, line.Level+" "+line.Message)
 	}
-	require.NoError(s.t, check(result.After, s.unit), "the hook has brought Juju into a state that it could not be in")
+	require.NoError(s.t, result.After.Check(), "the hook has brought Juju into a state that it could not be in")
 	close(mismatches)
 	for err := range mismatches {
 		s.t.Errorf("%s: %s", st, err)

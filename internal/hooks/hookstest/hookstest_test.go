@@ -472,10 +472,10 @@ func TestStatesThatJujuCouldNotBeInAreRefused(t *testing.T) {
 		`install does not run`:                              func(s *hookstest.Scenario) { s.Fire("install") },
 		`(root) : "guest" property is missing and required`: func(s *hookstest.Scenario) { s.RunAction("book", nil) },
 		`action "dance" not defined`:                        func(s *hookstest.Scenario) { s.RunAction("dance", nil) },
-		`is led by "walker/0"`: func(s *hookstest.Scenario) {
+		`walker/0 leads application inn and is no unit of it`: func(s *hookstest.Scenario) {
 			s.Change(func(state *juju.State) error { state.Applications["inn"].Leader = "walker/0"; return nil }).Fire("start")
 		},
-		`not there`: func(s *hookstest.Scenario) {
+		`is on machine "0", which is not in the model`: func(s *hookstest.Scenario) {
 			s.Change(func(state *juju.State) error { delete(state.Machines, "0"); return nil }).Fire("start")
 		},
 		`secret-changed goes to who has read the secret`: func(s *hookstest.Scenario) {
