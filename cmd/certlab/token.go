@@ -33,7 +33,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil || c.json() {
 		return c.write(std, t, err)
 	}
-	fmt.Fprintf(std.out, "code %s\ngood once, until %s: certlab login URL --code CODE\n", t.Code, timeText(&t.CodeExpires))
+	fmt.Fprintf(std.out, "certlab login %s --code %s --fingerprint %s\ngood once, until %s\n", t.URL, t.Code, t.CAFingerprint, timeText(&t.CodeExpires))
 	return nil
 }
 

@@ -71,7 +71,9 @@ type NewToken struct {
 // CreatedToken is a token that can be had for a code, once.
 type CreatedToken struct {
 	Token
-	Code string `json:"code"`
+	Code          string `json:"code"`
+	URL           string `json:"url"`            // of the controller, for certlab login
+	CAFingerprint string `json:"ca_fingerprint"` // to compare, or for certlab login --fingerprint
 }
 
 // RedeemCode asks for the token behind a code.

@@ -300,7 +300,7 @@ func (l *lab) machineOf(t *testing.T, unit string) string {
 	t.Helper()
 	var list struct {
 		Machines []struct {
-			Name string `json:"name"`
+			Name string `json:"hostname"`
 			Unit string `json:"unit"`
 		} `json:"machines"`
 	}

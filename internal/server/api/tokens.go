@@ -51,7 +51,7 @@ func (a *API) CreateToken(w http.ResponseWriter, r *route.Request) error {
 	}
 	a.Logger.Info("token created", "id", t.ID, "name", t.Name, "role", t.Role, "by", t.CreatedBy)
 	w.Header().Set("Cache-Control", "no-store")
-	return route.JSON(w, http.StatusCreated, cert.CreatedToken{Token: t, Code: code})
+	return route.JSON(w, http.StatusCreated, cert.CreatedToken{Token: t, Code: code, URL: BaseURL(a.Lab.Desired()), CAFingerprint: a.Keys.Fingerprint()})
 }
 
 // RedeemToken is POST /api/v1/tokens/redeem.
