@@ -224,7 +224,7 @@ func watchParent(ctx context.Context, parent int, getppid func() int, cancel con
 			return
 		case <-tick.C:
 			if getppid() != parent {
-				cancel(errors.New("Juju's agent, which started this, is gone; it runs it again"))
+				cancel(errors.New("the agent that started this is gone, and runs it again"))
 				return
 			}
 		}

@@ -180,7 +180,7 @@ func TestADispatchEndsWhenItsAgentIsGone(t *testing.T) {
 	}}, hooks.Options{Environ: hookEnv("hooks/start"), Runner: &answers{}, StateDir: t.TempDir(), Stderr: &stderr,
 		Getppid: func() int { return int(parent.Load()) }})
 	require.Equal(t, 1, code)
-	require.Equal(t, "Juju's agent, which started this, is gone; it runs it again\n", stderr.String())
+	require.Equal(t, "the agent that started this is gone, and runs it again\n", stderr.String())
 }
 
 func runAction(t *testing.T, juju *answers, action hooks.Action) (code int, stdout, stderr string) {
