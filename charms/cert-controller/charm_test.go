@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -90,9 +91,15 @@ func ready(t testing.TB, machines int) (*lab, string) {
 	}
 	l.WithRelation("cert-agents", "checkbox", machines)
 	id := l.RelationID("cert-agents")
-	for i := range machines {
-		l.WithData(id, fmt.Sprintf("checkbox/%d", i), agentBag(i, fmt.Sprintf("node%d", i)))
-	}
+	// All at once: each change copies the model.
+	l.Change(func(state *juju.State) error {
+		for _, relation := range state.Relations {
+			for i := range machines {
+				maps.Copy(relation.Units[fmt.Sprintf("checkbox/%d", i)].Settings, agentBag(i, fmt.Sprintf("node%d", i)))
+			}
+		}
+		return nil
+	})
 	l.FireRelation("created", id, "").RequireStatus("active", "0 machines, 0 running")
 	return l, id
 }
