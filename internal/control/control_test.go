@@ -157,8 +157,12 @@ func TestRetentionRemovesWhatIsOldAndNothingElse(t *testing.T) {
 	_, _, err := f.Blobs.Append(ctx, blobs.Upload{Owner: "x", SHA256: hex.EncodeToString(sum[:]), Size: int64(len(orphan))}, 0, bytes.NewReader(orphan), func() error { return nil })
 	require.NoError(t, err)
 
+	left := filepath.Join(f.Data.Dir, ".backup-crashed")
+	require.NoError(t, os.Mkdir(left, 0o700))
+	require.NoError(t, os.Chtimes(left, epoch, epoch))
 	f.now = epoch.AddDate(0, 0, 25)
 	require.NoError(t, f.Retain(ctx))
+	require.NoDirExists(t, left)
 	count := func() (n int) {
 		require.NoError(t, f.Blobs.Each(func(string, int64) error { n++; return nil }))
 		return n

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,6 +48,29 @@ func (d Data) Lock() (release func(), err error) {
 		return nil, fmt.Errorf("cannot lock the data directory %s: %w", d.Dir, err)
 	}
 	return func() { f.Close() }, nil
+}
+
+// sweepWork removes what backups and restores that crashed before then have left, unless it waits to be put in place.
+func (d Data) sweepWork(before time.Time) error {
+	if _, err := os.Stat(filepath.Join(d.Dir, stagedName)); err == nil {
+		return nil
+	}
+	for _, pattern := range []string{".backup-*", ".restore-*"} {
+		paths, err := filepath.Glob(filepath.Join(d.Dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			info, err := os.Stat(path)
+			if err != nil || !info.ModTime().Before(before) {
+				continue
+			}
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("cannot remove what a crash has left: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 func syncDir(dir string) error {

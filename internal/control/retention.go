@@ -9,6 +9,7 @@ const (
 	retentionInterval = time.Hour
 	retentionBatch    = 100
 	partialAge        = 14 * 24 * time.Hour // an upload that nothing was added to for so long is given up
+	workAge           = 24 * time.Hour      // a backup or restore that has been at work for so long has crashed
 )
 
 func (l *Lab) retentionLoop(ctx context.Context) error {
@@ -22,6 +23,9 @@ func (l *Lab) Retain(ctx context.Context) error {
 		return err
 	}
 	if err := l.removeOrphans(ctx); err != nil {
+		return err
+	}
+	if err := l.Data.sweepWork(now.Add(-workAge)); err != nil {
 		return err
 	}
 	days := l.Desired().RetentionDays

@@ -45,6 +45,7 @@ func (a *API) Backup(w http.ResponseWriter, r *route.Request) error {
 			return err
 		}
 	}
+	extend(w, longWork)
 	if in.Path != "" {
 		if err := localPath(r, in.Path); err != nil {
 			return err
@@ -71,6 +72,7 @@ func (a *API) Restore(w http.ResponseWriter, r *route.Request) error {
 	if err := localPath(r, in.Path); err != nil {
 		return err
 	}
+	extend(w, longWork)
 	done, err := a.Lab.Restore(r.Context(), in.Path)
 	if err != nil {
 		return err

@@ -334,8 +334,19 @@ func checkFileName(name string) error {
 	return nil
 }
 
-// bodyPatience is how long an upload may stand still.
+// bodyPatience is how long an upload or a download may stand still.
 const bodyPatience = 2 * time.Minute
+
+// longWork bounds what reads or copies all data before it answers.
+const longWork = 6 * time.Hour
+
+// extend gives a request more time than the server gives to all. Both deadlines are moved: one for reading that runs out cancels the
+// request even when its body has long been read. A test's recorder has none, which is fine.
+func extend(w http.ResponseWriter, d time.Duration) {
+	c, until := http.NewResponseController(w), time.Now().Add(d)
+	_ = c.SetReadDeadline(until)
+	_ = c.SetWriteDeadline(until)
+}
 
 // slowBody lets a body take as long as it needs, as long as something arrives.
 type slowBody struct {
@@ -344,7 +355,6 @@ type slowBody struct {
 }
 
 func (b slowBody) Read(p []byte) (int, error) {
-	// A server without deadlines, such as a test's recorder, is fine too.
-	_ = http.NewResponseController(b.w).SetReadDeadline(time.Now().Add(bodyPatience))
+	extend(b.w, bodyPatience)
 	return b.r.Read(p)
 }

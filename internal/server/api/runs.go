@@ -55,6 +55,9 @@ func (a *API) GetRun(w http.ResponseWriter, r *route.Request) error {
 	return route.JSON(w, http.StatusOK, run)
 }
 
+// maxQueued bounds how many runs wait for a machine.
+const maxQueued = 200
+
 // CreateRun is POST /api/v1/runs: an order for a machine. With an id of the caller's choosing it can be repeated safely.
 func (a *API) CreateRun(w http.ResponseWriter, r *route.Request) error {
 	var in cert.NewRun
@@ -79,6 +82,13 @@ func (a *API) CreateRun(w http.ResponseWriter, r *route.Request) error {
 	}
 	if err := a.Lab.RoomForRuns(); err != nil {
 		return err
+	}
+	queued, _, err := a.Store.Runs(r.Context(), sqlite.RunFilter{Machine: m.ID, State: string(cert.Queued)}, sqlite.Page{Limit: maxQueued})
+	if err != nil {
+		return err
+	}
+	if len(queued) == maxQueued {
+		return cert.Errorf(cert.Conflict, "cannot start a run on %s: %d runs wait for it already (cancel some, or wait)", m.Hostname, maxQueued)
 	}
 	now := a.Now()
 	run := cert.Run{ID: in.ID, Machine: m.ID, Origin: cert.FromOrder, RequestedBy: r.Caller.Name, Spec: in.Spec, State: cert.Queued, Created: now}

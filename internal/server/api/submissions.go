@@ -80,7 +80,7 @@ func (a *API) serveBlob(w http.ResponseWriter, r *route.Request, sha, name strin
 type patient struct{ http.ResponseWriter }
 
 func (p patient) Write(b []byte) (int, error) {
-	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(bodyPatience))
+	extend(p.ResponseWriter, bodyPatience)
 	return p.ResponseWriter.Write(b)
 }
 
