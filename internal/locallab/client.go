@@ -81,26 +81,23 @@ func (c Client) Call(ctx context.Context, call Call) (int, error) {
 	errs.handOver()
 	stop := context.AfterFunc(ctx, func() { w.close() })
 	defer stop()
-	for {
-		var answer Answer
-		files, err := w.read(&answer)
-		switch {
-		case ctx.Err() != nil:
-			closeAll(files)
-			return 130, nil
-		case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-			return 1, errors.New("the lab's process has ended")
-		case err != nil:
-			return 1, fmt.Errorf("cannot hear from the lab: %w", err)
-		}
-		closeAll(files)
-		out.finish()
-		errs.finish()
-		if answer.Error != "" {
-			return answer.Code, errors.New(answer.Error)
-		}
-		return answer.Code, nil
+	var answer Answer
+	files, err := w.read(&answer)
+	closeAll(files)
+	switch {
+	case ctx.Err() != nil:
+		return 130, nil
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return 1, errors.New("the lab's process has ended")
+	case err != nil:
+		return 1, fmt.Errorf("cannot hear from the lab: %w", err)
 	}
+	out.finish()
+	errs.finish()
+	if answer.Error != "" {
+		return answer.Code, errors.New(answer.Error)
+	}
+	return answer.Code, nil
 }
 
 // input gives the lab's process something to read that ends with this process: it never gets the person's terminal itself, from which it

@@ -392,7 +392,7 @@ func daemonMain(args []string) int {
 	if err != nil {
 		return fail(err)
 	}
-	defer lab.Close()
+	// It is not closed: the lock that says that the lab runs is given free by the end of the process, and not before.
 	err = lab.Serve(ctx, func() {
 		if report != nil {
 			fmt.Fprintln(report, "ready")

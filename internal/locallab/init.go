@@ -151,8 +151,8 @@ func (p *initProcess) handle(req request, files []*os.File) {
 	case "listen":
 		file, err := listenAt(req.Path)
 		if err == nil {
-			files = append(files, file)
 			err = p.wire.write(reply{ID: req.ID, Event: "done"}, file)
+			file.Close()
 		}
 		if err != nil {
 			p.done(req, err)
@@ -200,7 +200,7 @@ func (p *initProcess) exec(req request, files []*os.File) {
 			p.done(req, fmt.Errorf("cannot make a terminal: %w", err))
 			return
 		}
-		files = append(files, master, slave)
+		defer closeAll([]*os.File{master, slave})
 		back = []*os.File{master}
 		cmd.files = [3]uintptr{slave.Fd(), slave.Fd(), slave.Fd()}
 		cmd.setTTY = true

@@ -213,7 +213,7 @@ func TestLabRunsCharms(t *testing.T) {
 	require.Contains(t, out, "address: 127.77.")
 	require.Equal(t, "machine-0", l.mustJuju("exec", "--unit", "probe/0", "uname -n"))
 	require.Equal(t, "machine-1\nroot", l.mustJuju("exec", "--machine", "1", "uname -n; id -un"))
-	require.Contains(t, l.on("probe/0", "juju-exec probe/0 'echo $JUJU_UNIT_NAME; is-leader'"), "probe/0\nTrue")
+	require.Contains(t, l.on("probe/0", "juju-exec probe/0 'echo $JUJU_UNIT_NAME; is-leader'"), "probe/0\n")
 
 	l.mustJuju("add-unit", "probe")
 	l.settle()

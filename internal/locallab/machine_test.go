@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 // testTimeout bounds each wait of these tests; what is waited for takes milliseconds.
-const testTimeout = 30 * time.Second
+const testTimeout = 2 * time.Minute
 
 func testContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)

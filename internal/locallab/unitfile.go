@@ -260,7 +260,7 @@ func (u *unitFile) complete() error {
 		return errors.New("service has more than one ExecStart= setting, which only Type=oneshot allows")
 	}
 	if u.kind == "oneshot" && (u.restart == "always" || u.restart == "on-success") {
-		return fmt.Errorf("Restart=%s is not allowed for Type=oneshot", u.restart)
+		return fmt.Errorf("a service of Type=oneshot cannot have Restart=%s", u.restart)
 	}
 	return nil
 }

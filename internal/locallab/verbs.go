@@ -209,7 +209,7 @@ func (c *systemctl) options(args []string) ([]string, error) {
 			name == "--message" || name == "--job-mode":
 			err = next()
 		case name == "--user":
-			return nil, errors.New("Failed to connect to bus: a lab machine has no user manager")
+			return nil, errors.New("cannot connect to bus: a lab machine has no user manager")
 		case strings.HasPrefix(arg, "-"):
 			if !ignoredOptions[arg] {
 				return nil, fmt.Errorf("systemctl: unrecognized option '%s'", arg)
