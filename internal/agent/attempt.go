@@ -369,8 +369,8 @@ func (t *attempt) begin(cmd checkbox.Command) error {
 	a := t.agent
 	desired := a.desiredNow()
 	rec := t.rec()
-	if t.tool.Capabilities.Resume == checkbox.ResumeByLauncher {
-		// It would go on with whatever incomplete session is newest.
+	if t.tool.Capabilities.Resume == checkbox.ResumeByLauncher || rec.Run.Origin == order.FromInteractive {
+		// It would go on with whatever incomplete session is newest, or ask the person about each.
 		ids, err := checkbox.SetAside(a.opts.SessionsDir, t.description())
 		if err != nil {
 			return fail(order.FailCheckbox, "%v", err)

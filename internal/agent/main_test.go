@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 			err = Keep(context.Background(), os.Args[2])
 		case "agent":
 			err = agentMain(os.Args[2])
+		case "interactive":
+			_, err = Interactive(context.Background(), os.Args[2], order.RunRequest{Spec: order.Spec{Plan: os.Args[3]}}, func(string) {})
 		case "scripted-checkbox":
 			os.Exit(scriptedMain(os.Args[2], os.Args[3:]))
 		default:
@@ -150,8 +152,11 @@ func (g *rig) start() {
 			}
 			endAll(func() []process { return marked(lock) }, 0)
 		}
+		text, _ := os.ReadFile(g.log)
+		if strings.Contains(string(text), "DATA RACE") || strings.Contains(string(text), "panic:") {
+			g.t.Errorf("the agent went wrong")
+		}
 		if g.t.Failed() {
-			text, _ := os.ReadFile(g.log)
 			g.t.Logf("the agent's log:\n%s", text)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -329,6 +330,29 @@ func TestMissingCheckboxIsSaidAndFound(t *testing.T) {
 	g.hangup()
 	r = g.wait(g.run(order.Spec{Plan: small.Plan}))
 	require.Equal(t, order.Completed, r.State)
+}
+
+func TestPersonAtATerminalMayRunWhatAsksAPerson(t *testing.T) {
+	t.Parallel()
+	s := small
+	s.Jobs = append(s.Jobs, checkbox.Job{ID: example + "manual", Plugin: "manual"})
+	g, _ := scriptedRig(t, s)
+	g.start()
+	r := g.wait(g.run(order.Spec{Plan: small.Plan}))
+	require.Equal(t, order.FailInteractive, r.Failure.Type)
+
+	person := exec.Command(testBinary(t), "interactive", g.dir, small.Plan)
+	var terminal bytes.Buffer
+	person.Stdin, person.Stdout, person.Stderr = strings.NewReader("p\n"), &terminal, &terminal
+	require.NoError(t, person.Run(), terminal.String())
+	require.Contains(t, terminal.String(), "[ Running job 1 / 1.", "Checkbox speaks to the terminal")
+	r = g.wait("last")
+	require.Equal(t, order.FromInteractive, r.Origin)
+	require.Equal(t, order.Completed, r.State)
+	require.Equal(t, []order.FileKind{order.SubmissionFile}, kinds(r))
+	said, err := os.ReadFile(filepath.Join(filepath.Dir(g.desired.Checkbox.Path), "said"))
+	require.NoError(t, err)
+	require.Contains(t, string(said), "type = interactive\n")
 }
 
 func TestDispatchRefreshesTheUnit(t *testing.T) {

@@ -283,7 +283,7 @@ func (a *Agent) getTerminal(r *http.Request) (int, any, error) {
 }
 
 // terminalPatience is how long an interactive run waits for the person, also after a reboot.
-const terminalPatience = 30 * time.Minute
+const terminalPatience = 10 * time.Minute
 
 // waitTerminal waits for a person's process to take the start in dir.
 func (t *attempt) waitTerminal(ctx context.Context, dir string) bool {

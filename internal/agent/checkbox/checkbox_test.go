@@ -281,6 +281,18 @@ func TestForeignSessionsAreSetAside(t *testing.T) {
 	}
 	writeSession(t, dir, "done", "done", "j", "pass", "submitted")
 	writeSession(t, dir, "mine", "mine", "j", "", "incomplete")
+	listing := writeSession(t, dir, "listing", "listed", "", "", "incomplete", "bootstrapping")
+	state, err := os.ReadFile(filepath.Join(listing.Dir, "session"))
+	require.NoError(t, err)
+	z, err := gzip.NewReader(bytes.NewReader(state))
+	require.NoError(t, err)
+	plain, err := io.ReadAll(z)
+	require.NoError(t, err)
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write(bytes.Replace(plain, []byte(`"title":"t"`), []byte(`"title":"`+listingTitle+`"`), 1))
+	require.NoError(t, w.Close())
+	require.NoError(t, os.WriteFile(filepath.Join(listing.Dir, "session"), b.Bytes(), 0o644))
 	ids, err := SetAside(dir, "mine")
 	require.NoError(t, err)
 	require.Len(t, ids, 5)

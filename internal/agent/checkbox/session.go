@@ -241,6 +241,10 @@ func SetAside(dir, keep string) ([]string, error) {
 		if !s.Incomplete || s.Description == keep && keep != "" {
 			continue
 		}
+		if s.Title == listingTitle {
+			s.Remove() // made by list-bootstrapped, worth nothing
+			continue
+		}
 		target := filepath.Join(dir, s.ID+aside)
 		os.RemoveAll(target)
 		if err := os.Rename(s.Dir, target); err != nil {
@@ -265,9 +269,12 @@ func SetAside(dir, keep string) ([]string, error) {
 	return ids, nil
 }
 
+// listingTitle is the title of the sessions that list-bootstrapped makes.
+const listingTitle = "checkbox-listing-ephemeral"
+
 // RemoveListings removes the sessions that list-bootstrapped leaves behind, as of an hour ago: a younger one may still be in use.
 func RemoveListings(dir string) {
-	old, _ := filepath.Glob(filepath.Join(dir, "checkbox-listing-ephemeral-*.session"))
+	old, _ := filepath.Glob(filepath.Join(dir, listingTitle+"-*.session"))
 	for _, path := range old {
 		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
 			os.RemoveAll(path)
