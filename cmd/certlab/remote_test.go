@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -52,8 +53,8 @@ func startController(t *testing.T) *controller {
 		}
 		require.NoError(t, err)
 	})
-	c.http = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) {
-		return net.Dial("unix", filepath.Join(c.dir, order.ControllerSocket))
+	c.http = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(c.dir, order.ControllerSocket))
 	}}}
 	t.Cleanup(c.http.CloseIdleConnections)
 	require.Eventually(t, func() bool {
