@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -234,12 +233,6 @@ func (g *rig) in(id, job, text string) {
 		_, after, found := strings.Cut(string(console), "ID: "+job+"\n")
 		return found && strings.Contains(after, text)
 	})
-}
-
-func asJSON(t *testing.T, v any) string {
-	data, err := json.Marshal(v)
-	require.NoError(t, err)
-	return string(data)
 }
 
 const hangupSignal = syscall.SIGHUP
