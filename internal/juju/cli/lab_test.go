@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/gob"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -42,6 +43,11 @@ func TestMain(m *testing.M) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("cannot build jujuc: %v\n%s", err, out))
+	}
+	// Replays wait for agents most of their time, so more of them than processors run at once.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
@@ -84,6 +90,7 @@ type lab struct {
 	root  string // short, since sockets' paths are
 	dir   string // the operator's directory: charms, bundles, value files
 	model *juju.Model
+	clock *clock
 
 	mu     sync.Mutex
 	agents map[string]context.CancelFunc // of units whose agents run
@@ -98,7 +105,7 @@ func (l *lab) stop(unit string) {
 	l.mu.Unlock()
 	require.NotNil(l.t, cancel, unit)
 	cancel()
-	ctx, done := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, done := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer done()
 	require.NoError(l.t, l.model.Wait(ctx, func(s *juju.State) bool { return s.Units[unit].Lost }))
 }
@@ -109,24 +116,82 @@ func (l *lab) start(unit string) {
 	delete(l.agents, unit)
 	l.mu.Unlock()
 	l.edit(func(*juju.State) {})
-	ctx, done := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, done := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer done()
 	require.NoError(l.t, l.model.Wait(ctx, func(s *juju.State) bool { return !s.Units[unit].Lost }))
 }
 
-// A clock runs at a multiple of the real one's speed. Its times have nine digits of fraction, as those of the transcripts do,
-// where a length is compared.
+// A clock runs at a multiple of the real one's speed, or stands still. Its times have nine digits of fraction, as those of the
+// transcripts do, where a length is compared.
 type clock struct {
-	begin time.Time
-	speed int
+	mu   sync.Mutex
+	base time.Time // the time shown at real
+	real time.Time
+	rate float64
 }
 
-func (c clock) Now() time.Time {
-	t := c.begin.Add(time.Since(c.begin) * time.Duration(c.speed)).UTC()
+func newClock() *clock {
+	now := time.Now()
+	return &clock{base: now.UTC(), real: now, rate: 1}
+}
+
+func (c *clock) shown() time.Time {
+	return c.base.Add(time.Duration(float64(time.Since(c.real)) * c.rate))
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.shown()
 	return t.Add(1 - time.Duration(t.Nanosecond()%10))
 }
 
-func (c clock) After(d time.Duration) <-chan time.Time { return time.After(d / time.Duration(c.speed)) }
+// run lets time go on at that rate; 0 stops it.
+func (c *clock) run(rate float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.base, c.real, c.rate = c.shown(), time.Now(), rate
+}
+
+func (c *clock) After(d time.Duration) <-chan time.Time {
+	ch := make(chan time.Time, 1)
+	end := c.Now().Add(d)
+	var look func()
+	look = func() {
+		if now := c.Now(); !now.Before(end) {
+			ch <- now
+			return
+		}
+		time.AfterFunc(20*time.Millisecond, look)
+	}
+	time.AfterFunc(min(d, 20*time.Millisecond), look)
+	return ch
+}
+
+// hold lets the charms' sleep begin only as often as pass says; release lets all go on.
+func (l *lab) hold() {
+	require.NoError(l.t, os.MkdirAll(filepath.Join(l.root, "gate"), 0o755))
+}
+
+func (l *lab) pass(n int) {
+	for range n {
+		f, err := os.CreateTemp(filepath.Join(l.root, "gate"), "pass")
+		require.NoError(l.t, err)
+		f.Close()
+	}
+}
+
+func (l *lab) release() { require.NoError(l.t, os.RemoveAll(filepath.Join(l.root, "gate"))) }
+
+// sleepScript is the charms' sleep: it takes a pass where there is a gate, and is real otherwise.
+const sleepScript = `#!/bin/sh
+g=%s/gate
+while [ -d $g ]; do
+ for f in $g/pass*; do rm "$f" 2>/dev/null && exit 0; done
+ /bin/sleep 0.05
+done
+exec /bin/sleep "$@"
+`
 
 // keepStill keeps the agents of these applications and units from starting, and lets those of all others.
 func (l *lab) keepStill(names ...string) {
@@ -171,10 +236,10 @@ func (r *ids) Read(p []byte) (int, error) {
 }
 
 // newLab makes the model of the transcripts, with its five machines and nothing deployed. secrets are the ids to give out.
-func newLab(t *testing.T, speed int, secrets ...string) *lab {
+func newLab(t *testing.T, secrets ...string) *lab {
 	root, err := os.MkdirTemp("", "jl")
 	require.NoError(t, err)
-	l := &lab{t: t, root: root, dir: filepath.Join(root, "work"), agents: map[string]context.CancelFunc{}}
+	l := &lab{t: t, root: root, dir: filepath.Join(root, "work"), agents: map[string]context.CancelFunc{}, clock: newClock()}
 	require.NoError(t, os.MkdirAll(l.dir, 0o755))
 	now := time.Now()
 	state := juju.NewState(juju.ModelInfo{Name: "lab1", UUID: modelUUID, Version: "4.0.15", Controller: "c1", ControllerUUID: "73401cba-0741-4ac6-82f3-6b2ac0cd6e37",
@@ -189,7 +254,7 @@ func newLab(t *testing.T, speed int, secrets ...string) *lab {
 		}
 	}
 	state.Next.Machine = len(macs)
-	l.model = juju.NewModel(state, juju.Options{Clock: clock{now, max(speed, 1)}, Random: &ids{secret: secrets, other: rand.NewChaCha8([32]byte{1})}})
+	l.model = juju.NewModel(state, juju.Options{Clock: l.clock, Random: &ids{secret: secrets, other: rand.NewChaCha8([32]byte{1})}})
 	l.charms()
 	l.serve()
 	return l
@@ -323,14 +388,14 @@ func (l *lab) serve() {
 
 // settled waits until no agent has anything to do.
 func (l *lab) settled() {
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	for time.Now().Before(deadline) {
 		changed := l.model.Changed()
 		if !l.busy(l.model.Snapshot()) {
 			select {
 			case <-changed:
 				continue
-			case <-time.After(200 * time.Millisecond):
+			case <-time.After(40 * time.Millisecond): // an agent may be about to enter a relation
 				return
 			}
 		}
@@ -347,7 +412,10 @@ func (l *lab) busy(s *juju.State) bool {
 		if l.isStill(u) || u.Lost {
 			continue
 		}
-		if u.Failed == nil && u.Agent.Status != "idle" || u.Life != juju.Alive {
+		if u.Life != juju.Alive || s.Applications[u.Application].CharmVersion != u.Uniter.CharmVersion {
+			return true
+		}
+		if u.Failed == nil && (u.Agent.Status != "idle" || len(s.NextHooks(u.Name, "boot-"+u.Machine, l.model.Now())) > 0) {
 			return true
 		}
 	}
@@ -424,6 +492,9 @@ func (h *host) InstallCharm(_ context.Context, unit string, ch *juju.Charm) erro
 	// The machine's name, as its own `hostname` tells it.
 	name := h.lab.model.Snapshot().Machines[h.machine].Hostname
 	if err := os.WriteFile(filepath.Join(tools, "hostname"), []byte("#!/bin/sh\necho "+name+"\n"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(tools, "sleep"), fmt.Appendf(nil, sleepScript, h.lab.root), 0o755); err != nil {
 		return err
 	}
 	for _, tool := range juju.ToolNames(4) {

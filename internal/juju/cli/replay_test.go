@@ -75,7 +75,6 @@ type section struct {
 	name    string
 	parts   []part
 	seed    func(*lab)
-	speed   int      // how much faster time goes; 0 is as it does
 	secrets []string // ids that secrets get, in order
 	// Steps are named by file and line.
 	before   map[string]func(*lab) // what happened before that command
@@ -108,7 +107,7 @@ func TestReplay(t *testing.T) {
 	for _, s := range sections {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, s.speed, s.secrets...)
+			l := newLab(t, s.secrets...)
 			if s.seed != nil {
 				s.seed(l)
 			}

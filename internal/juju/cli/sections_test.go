@@ -107,6 +107,26 @@ func (l *lab) logged(task, n int) {
 	l.wait(func(s *juju.State) bool { return s.Tasks[task] != nil && len(s.Tasks[task].Log) >= n })
 }
 
+// failed waits until a unit's hook has failed at least that often and its agent has nothing more to do with it for now.
+func (l *lab) failed(unit string, attempt int) {
+	l.wait(func(s *juju.State) bool {
+		u := s.Units[unit]
+		return u.Failed != nil && u.Failed.Attempt >= attempt && u.Agent.Status != "executing"
+	})
+}
+
+// shortOf lets an action take n of its steps and no more, with much more time for them than they have.
+func (l *lab) shortOf(n int) {
+	l.hold()
+	l.pass(n)
+	l.clock.run(0.2)
+}
+
+func (l *lab) plenty() {
+	l.release()
+	l.clock.run(1)
+}
+
 // setTask gives the next operation its number.
 func setTask(n int) func(*juju.State) { return func(s *juju.State) { s.Next.Task = n } }
 
@@ -147,7 +167,7 @@ func (l *lab) find(unit string) {
 
 // wait waits for something to be so.
 func (l *lab) wait(ok func(*juju.State) bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	require.NoError(l.t, l.model.Wait(ctx, ok))
 }
@@ -213,14 +233,16 @@ var sections = []section{
 		l.must("juju add-unit worker --to 4")
 	}, before: map[string]func(*lab){"2-status.txt:906": func(l *lab) {
 		l.control("4", "slow-stop", "3")
+		l.hold()
 		l.must("juju remove-unit worker/3 --no-prompt")
 		l.wait(func(s *juju.State) bool { return s.Units["worker/3"].Agent.Message == "running stop hook" })
 	}}, atOnce: at("2-status.txt", 906)},
 	{name: "status in error", parts: []part{{file: "2-status.txt", from: 990, to: 1092}}, seed: func(l *lab) {
 		withoutMachine4(refreshed)(l)
 		l.control("1", "fail-config-changed", "1000")
+		l.clock.run(0)
 		l.must("juju config worker pool=f1")
-		l.wait(func(s *juju.State) bool { return s.Units["worker/0"].Failed != nil })
+		l.failed("worker/0", 1)
 	}},
 	{name: "status with a lost agent", parts: []part{{file: "2-status.txt", from: 1092, to: 1195}}, seed: func(l *lab) {
 		withoutMachine4(refreshed)(l)
@@ -235,7 +257,15 @@ var sections = []section{
 	{name: "status of a fresh model", parts: []part{{file: "2-status.txt", from: 1195}}, seed: freshModel},
 
 	{name: "run", parts: []part{{file: "3-run.txt", to: 343}, {file: "3-run-params.txt"}, {file: "3-run-fail.txt"}, {file: "3-run-wait.txt"}}, seed: deployed,
-		atOnce: at("3-run-wait.txt", 73, 80, 87, 94), anyOrder: at("3-run-params.txt", 213, 228)},
+		before: map[string]func(*lab){
+			"3-run-wait.txt:28": func(l *lab) { l.shortOf(1) },
+			"3-run-wait.txt:39": func(l *lab) { l.plenty() },
+			"3-run-wait.txt:61": func(l *lab) {
+				l.settled()
+				l.shortOf(1)
+			},
+		},
+		atOnce: at("3-run-wait.txt", 61, 73, 80, 87, 94), anyOrder: at("3-run-params.txt", 213, 228)},
 	{name: "run on a lost unit", parts: []part{{file: "3-run.txt", from: 343}}, seed: func(l *lab) {
 		deployed(l)
 		l.stop("worker/2")
@@ -250,9 +280,12 @@ var sections = []section{
 	}, before: map[string]func(*lab){
 		"3-run-cancel.txt:88": func(l *lab) {
 			l.edit(func(s *juju.State) { s.Units["ctrl/0"].Lost = true })
+			l.hold()
+			l.pass(8)
 			l.start("ctrl/0")
 			l.logged(125, 8)
 		},
+		"3-run-cancel.txt:124": func(l *lab) { l.release() },
 		"3-run-cancel.txt:134": func(l *lab) {
 			l.wait(func(s *juju.State) bool { return s.Tasks[127].Status.Final() })
 			l.edit(setTask(128))
@@ -261,12 +294,21 @@ var sections = []section{
 	}, atOnce: at("3-run-cancel.txt", 3, 8, 14, 18, 26, 30, 38, 44, 52, 58, 66, 74, 88, 106, 114, 118, 134)},
 	{name: "cancel running tasks", parts: []part{{file: "3-run-cancel.txt", from: 147}}, seed: func(l *lab) {
 		deployed(l)
+		l.hold()
+		l.pass(1)
 		l.must("juju run ctrl/0 slow seconds=12 --background")
 		l.must("juju run ctrl/0 slow seconds=2 --background")
 		l.logged(1, 1)
 	}, before: map[string]func(*lab){
-		"3-run-cancel.txt:181": func(l *lab) { l.logged(1, 2) },
-		"3-run-cancel.txt:207": func(l *lab) { l.logged(1, 6) },
+		"3-run-cancel.txt:181": func(l *lab) {
+			l.pass(1)
+			l.logged(1, 2)
+		},
+		"3-run-cancel.txt:207": func(l *lab) {
+			l.pass(4)
+			l.logged(1, 6)
+		},
+		"3-run-cancel.txt:231": func(l *lab) { l.release() },
 	}, atOnce: at("3-run-cancel.txt", 149, 153, 164, 169, 175, 181, 193, 207, 223)},
 
 	{name: "config", parts: []part{{file: "4-config.txt"}}, seed: withToken, secrets: []string{agentCreds, tok}},
@@ -288,30 +330,41 @@ var sections = []section{
 				Message: `cannot apply changes: revoking secrets access: "worker/0" is not allowed to manage this secret`})
 		})
 		l.control("1", "fail-config-changed", "3")
-	}, secrets: []string{agentCreds}, speed: 4, before: map[string]func(*lab){
-		"4-error.txt:4":  func(l *lab) { l.wait(func(s *juju.State) bool { return s.Units["worker/0"].Failed != nil }) },
-		"4-error.txt:45": func(l *lab) { l.wait(func(s *juju.State) bool { return s.Units["worker/0"].Failed == nil }) },
-		"4-error.txt:84": func(l *lab) { l.control("1", "fail-config-changed", "1000") },
-		"4-error.txt:87": func(l *lab) { l.wait(func(s *juju.State) bool { return s.Units["worker/0"].Failed != nil }) },
-		"4-error.txt:90": func(l *lab) {
-			l.wait(func(s *juju.State) bool {
-				return s.Units["worker/0"].Failed != nil && s.Units["worker/0"].Failed.Attempt > 1
-			})
+		l.clock.run(0) // the hook is not run again before its time has come
+	}, secrets: []string{agentCreds}, before: map[string]func(*lab){
+		"4-error.txt:4": func(l *lab) { l.failed("worker/0", 1) },
+		"4-error.txt:45": func(l *lab) {
+			l.clock.run(20)
+			l.wait(func(s *juju.State) bool { return s.Units["worker/0"].Failed == nil })
+			l.clock.run(0)
 		},
+		"4-error.txt:84": func(l *lab) { l.control("1", "fail-config-changed", "1000") },
+		"4-error.txt:87": func(l *lab) { l.failed("worker/0", 1) },
+		"4-error.txt:90": func(l *lab) { l.failed("worker/0", 2) },
 	}},
 	{name: "secret revisions", parts: []part{{file: "4-secret.txt"}}, seed: deployed, secrets: []string{agentCreds}},
 	{name: "kill", parts: []part{{file: "4-kill.txt", to: 66}}, seed: func(l *lab) {
 		withoutMachine4(refreshed)(l)
 		l.must(`juju exec --unit ctrl/0 "status-set active ready"`)
 		l.control("0", "slow-config-changed", "6")
+		l.hold()
+		l.clock.run(0)
 	}, before: map[string]func(*lab){
 		"4-kill.txt:5": func(l *lab) {
 			l.wait(func(s *juju.State) bool { return s.Units["ctrl/0"].Agent.Message == "running config-changed hook" })
 			l.lose("ctrl/0")
 		},
-		"4-kill.txt:19": func(l *lab) { l.find("ctrl/0") },
-		"4-kill.txt:47": func(l *lab) { l.wait(func(s *juju.State) bool { return s.Units["ctrl/0"].Failed == nil }) },
-	}, atOnce: at("4-kill.txt", 5, 19, 33)},
+		"4-kill.txt:19": func(l *lab) {
+			l.find("ctrl/0")
+			l.failed("ctrl/0", 0)
+		},
+		"4-kill.txt:33": func(l *lab) { l.failed("ctrl/0", 0) },
+		"4-kill.txt:47": func(l *lab) {
+			l.clock.run(20)
+			l.release()
+			l.wait(func(s *juju.State) bool { return s.Units["ctrl/0"].Failed == nil })
+		},
+	}, atOnce: at("4-kill.txt", 5, 33)},
 	{name: "remove applications", parts: []part{{file: "4-remove-app.txt", to: 101}, {file: "4-remove-app.txt", from: 204, to: 211}}, seed: withoutMachine4(refreshed)},
 
 	{name: "exec", parts: []part{{file: "5-exec.txt"}}, seed: deployed},
