@@ -43,7 +43,7 @@ func (c *boundedReader) Read(p []byte) (int, error) {
 	if c.n > c.lim.TotalSize {
 		return 0, limitError("total-size", c.lim.TotalSize)
 	}
-	if c.n > ratioFloor && c.src.n > 0 && c.n/c.src.n > c.lim.Ratio {
+	if c.n > c.lim.RatioFloor && c.src.n > 0 && c.n/c.src.n > c.lim.Ratio {
 		return 0, limitError("ratio", c.lim.Ratio)
 	}
 	return n, err

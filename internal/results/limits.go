@@ -8,7 +8,8 @@ type Limits struct {
 	MemberSize     int64 // "member-size": bytes of one archive member
 	Members        int   // "members": files in an archive
 	NameLength     int   // "name-length": bytes of a member's name
-	Ratio          int64 // "ratio": unpacked to packed bytes, looked at from ratioFloor bytes on
+	Ratio          int64 // "ratio": unpacked to packed bytes
+	RatioFloor     int64 // unpacked bytes from which Ratio is looked at: small archives of very regular logs are no bombs
 	Dictionary     int64 // "dictionary": bytes that unpacking may have to remember
 	Depth          int   // "depth": nested objects and lists in JSON, elements in XML
 	Records        int   // "records": jobs
@@ -16,9 +17,6 @@ type Limits struct {
 	Value          int   // bytes of a piece of system information up to which it is held; larger ones are left in the file
 	Held           int64 // "held": bytes of everything that is held
 }
-
-// ratioFloor keeps small archives of very regular logs from being taken for bombs.
-const ratioFloor = 128 << 20
 
 // DefaultLimits are generous for what Checkbox writes: a machine with a journal gives an archive of 6 MB and a submission.json of
 // 91 MB (measured), a plan has at most some thousand jobs, xz's default dictionary is 8 MiB.
@@ -30,6 +28,7 @@ func DefaultLimits() Limits {
 		Members:        50_000,
 		NameLength:     1024,
 		Ratio:          2000,
+		RatioFloor:     128 << 20,
 		Dictionary:     32 << 20,
 		Depth:          64,
 		Records:        100_000,
@@ -47,6 +46,7 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Members, d.Members)
 	fill(&l.NameLength, d.NameLength)
 	fill(&l.Ratio, d.Ratio)
+	fill(&l.RatioFloor, d.RatioFloor)
 	fill(&l.Dictionary, d.Dictionary)
 	fill(&l.Depth, d.Depth)
 	fill(&l.Records, d.Records)

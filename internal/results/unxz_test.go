@@ -25,12 +25,6 @@ func TestUnxzFiles(t *testing.T) {
 			t.Parallel()
 			data, err := os.ReadFile(file)
 			require.NoError(t, err)
-			if strings.Contains(file, "bomb") {
-				n, err := io.Copy(io.Discard, newUnxz(bytes.NewReader(data), 64<<20))
-				require.NoError(t, err)
-				require.EqualValues(t, 200<<20+10240, n)
-				return
-			}
 			got, err := io.ReadAll(newUnxz(bytes.NewReader(data), 64<<20))
 			if strings.Contains(file, "refused") {
 				require.Error(t, err)
@@ -46,7 +40,7 @@ func TestUnxzFiles(t *testing.T) {
 			slow, err := io.ReadAll(iotest.OneByteReader(newUnxz(iotest.HalfReader(bytes.NewReader(data)), 64<<20)))
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(want, slow))
-			for i := 0; i < len(data); i += 1 + len(data)/60 {
+			for i := 0; i < len(data); i += 1 + len(data)/25 {
 				damaged := bytes.Clone(data)
 				damaged[i] ^= 0x40
 				got, err := io.ReadAll(newUnxz(bytes.NewReader(damaged), 64<<20))
