@@ -193,7 +193,7 @@ func (l *lab) finished(t *testing.T, unit, run string, limit time.Duration) task
 	t.Helper()
 	var k task
 	l.eventually(t, limit, func() string {
-		k = l.run(t, unit, "show-run", "run="+run)
+		k = l.ask(t, unit, "show-run", "run="+run)
 		switch k.str("state") {
 		case "completed", "failed", "cancelled":
 			if k.str("delivered") == "true" {
@@ -265,7 +265,7 @@ func (l *lab) start(t *testing.T, unit, plan string, params ...string) string {
 func (l *lab) testing(t *testing.T, unit, run, job string) {
 	t.Helper()
 	l.eventually(t, 2*time.Minute, func() string {
-		k := l.run(t, unit, "show-run", "run="+run)
+		k := l.ask(t, unit, "show-run", "run="+run)
 		if k.str("state") == "running" && strings.HasSuffix(k.str("current-job"), job) {
 			return ""
 		}

@@ -104,10 +104,21 @@ type task struct {
 func (l *lab) run(t *testing.T, unit, action string, params ...string) task {
 	t.Helper()
 	args := append([]string{"run", unit, action}, params...)
-	r := l.jujuCmd(t, append(args, "--format", "json", "--wait", "5m", "--string-args")...)
+	r := l.jujuCmd(t, append(args, "--format", "json", "--wait", "5m")...)
 	var tasks map[string]task
 	require.NoError(t, json.Unmarshal([]byte(r.stdout), &tasks), "%s", r)
 	require.Contains(t, tasks, unit, "%s", r)
+	return tasks[unit]
+}
+
+// ask runs a quick action on a unit whose machine may go down meanwhile, and returns an empty task then: an action that was running
+// when its machine rebooted stays so for ever on Juju 4.
+func (l *lab) ask(t *testing.T, unit, action string, params ...string) task {
+	t.Helper()
+	args := append([]string{"run", unit, action}, params...)
+	r := l.jujuCmd(t, append(args, "--format", "json", "--wait", "20s")...)
+	var tasks map[string]task
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &tasks), "%s", r)
 	return tasks[unit]
 }
 
