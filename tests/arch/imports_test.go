@@ -18,8 +18,8 @@ const module = "certlab/"
 var allowed = map[string][]string{
 	"charms": {"internal/hooks", "internal/relate", "internal/workload", "internal/order"},
 
-	"cmd/certlab":       {"internal/client", "internal/locallab", "internal/results"},
-	"cmd/certlabd":      {"internal/server", "internal/control", "internal/sqlite", "internal/blobs", "internal/order"},
+	"cmd/certlab":       {"internal/client", "internal/locallab", "internal/results", "internal/cert"},
+	"cmd/certlabd":      {"internal/server", "internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/order"},
 	"cmd/certlab-agent": {"internal/agent", "internal/order"},
 	"cmd/jujuc":         {"internal/juju/toolclient"},
 	"cmd/pack":          {"internal/pack"},

@@ -20,12 +20,11 @@ type change struct {
 
 // A bundlePlan turns a bundle into the changes that are missing in the model.
 type bundlePlan struct {
-	d        *deployer
-	c        *call
-	dir      string
-	data     *charm.BundleData
-	state    *juju.State // as it was when the plan was made
-	existing map[string]string
+	d     *deployer
+	c     *call
+	dir   string
+	data  *charm.BundleData
+	state *juju.State // as it was when the plan was made
 	// machines says which of the model's machines each of the bundle's becomes; fresh ones are yet to be added.
 	machines map[string]string
 	fresh    map[string]bool

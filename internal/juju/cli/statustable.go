@@ -12,8 +12,8 @@ import (
 type statusView struct {
 	doc       statusDoc
 	relations []relationRow
-	// filtered says that patterns were given; nothing says that none of them matched.
-	filtered, nothing bool
+	// filtered says that patterns were given.
+	filtered bool
 }
 
 // A relationRow is a line of the table of integrations.
