@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,18 +54,18 @@ func (s Socket) Call(ctx context.Context, method, path string, body, result any)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	dialed := false
+	var dialed atomic.Bool // a dial that was given up may still end after the answer
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", s.path)
-			dialed = err == nil
+			dialed.Store(err == nil)
 			return conn, err
 		},
 	}
 	resp, err := transport.RoundTrip(req)
 	switch {
-	case err != nil && !dialed && ctx.Err() == nil:
+	case err != nil && !dialed.Load() && ctx.Err() == nil:
 		return ErrNotAnswering
 	case err != nil:
 		return fmt.Errorf("cannot ask the service: %w", err)
