@@ -177,6 +177,8 @@ func (sys system) createToken(ctx context.Context, u *hooks.Unit, call *hooks.Ac
 		Code        string `json:"code"`
 		CodeExpires string `json:"code_expires"`
 		Expires     string `json:"expires"`
+		URL         string `json:"url"`
+		Fingerprint string `json:"ca_fingerprint"`
 	}
 	err = ask(ctx, callTime, "POST", "/api/v1/tokens", map[string]any{
 		"name": params.Name, "role": params.Role, "expires_in_seconds": params.Days * 24 * 3600,
@@ -186,7 +188,9 @@ func (sys system) createToken(ctx context.Context, u *hooks.Unit, call *hooks.Ac
 	}
 	return set(call, map[string]any{
 		"name": token.Name, "role": token.Role, "code": token.Code, "code-expires": token.CodeExpires, "expires": token.Expires,
-		"next": "certlab login URL --code CODE",
+		"url": token.URL, "ca-fingerprint": token.Fingerprint,
+		// The fingerprint comes through Juju, which is trusted: whoever has this line need not be asked whether to trust the controller.
+		"next": fmt.Sprintf("certlab login %s --code %s --fingerprint %s", token.URL, token.Code, token.Fingerprint),
 	})
 }
 

@@ -43,10 +43,14 @@ func TestTokensAreHandedOutAsCodes(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.answer("POST", "/api/v1/tokens", 201, map[string]any{
-		"id": "t1", "name": "ada", "role": "engineer", "code": "ABCD-EFGH", "code_expires": "2026-11-23T11:00:00Z", "expires": "2027-11-23T10:00:00Z", "token": "must not appear"})
+		"id": "t1", "name": "ada", "role": "engineer", "code": "ABCD-EFGH", "code_expires": "2026-11-23T11:00:00Z", "expires": "2027-11-23T10:00:00Z", "token": "must not appear",
+		"url": "https://10.0.0.5:8443", "ca_fingerprint": "ab12"})
 	r := l.RunAction("create-token", map[string]any{"name": "ada", "role": "engineer", "days": 30})
 	require.False(t, r.Failed, r.Message)
 	require.Equal(t, "ABCD-EFGH", r.Results["code"])
+	require.Equal(t, "https://10.0.0.5:8443", r.Results["url"])
+	require.Equal(t, "ab12", r.Results["ca-fingerprint"])
+	require.Equal(t, "certlab login https://10.0.0.5:8443 --code ABCD-EFGH --fingerprint ab12", r.Results["next"])
 	require.JSONEq(t, `{"name":"ada","role":"engineer","expires_in_seconds":2592000}`, l.asked()[0].Body)
 	for key, value := range r.Results {
 		require.NotContains(t, value, "must not appear", key)
