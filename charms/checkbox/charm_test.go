@@ -69,7 +69,7 @@ func newLab(t testing.TB, options ...hookstest.Option) *lab {
 	require.NoError(t, os.WriteFile(filepath.Join(charm, "provider", "units", "a.pxu"), []byte("unit: job\n"), 0o644))
 	require.NoError(t, os.Symlink(filepath.Join(builds.Charm(t, "certlab-agent"), "bin"), filepath.Join(charm, "bin")))
 	l.systemd = workloadtest.NewSystemd(t, units)
-	l.sys = system{root: filepath.Join(dir, "lib"), unitFiles: units, run: l.systemd.Run, charmDir: charm}
+	l.sys = system{root: filepath.Join(dir, "lib"), unitFiles: units, run: l.systemd.Run, charmDir: charm, commands: filepath.Join(dir, "commands")}
 	l.Scenario = hookstest.New(t, newCharm(l.sys), "charmcraft.yaml", options...)
 	l.status = order.AgentStatus{Version: "1.0", CheckboxVersion: "7.3.0"}
 	l.serve()

@@ -24,6 +24,7 @@ type system struct {
 	unitFiles string       // for /etc/systemd/system
 	run       workload.Run // for systemctl
 	charmDir  string       // for JUJU_CHARM_DIR
+	commands  string       // for /usr/local/bin
 }
 
 func (sys system) charm(u *hooks.Unit) string {

@@ -71,6 +71,7 @@ func (sys system) reconcile(ctx context.Context, u *hooks.Unit) error {
 	if _, err := a.Apply(ctx, workload.Options{MayInterrupt: idle}); err != nil {
 		return err
 	}
+	sys.linkCommand(u, a)
 	if err := a.publish(ctx, u, link); err != nil {
 		return err
 	}

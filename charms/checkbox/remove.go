@@ -24,6 +24,9 @@ func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
 		return err
 	}
 	undelivered, known := a.wind(ctx, u)
+	if err := sys.unlinkCommand(a); err != nil {
+		return err
+	}
 	if err := a.Remove(ctx); err != nil {
 		return err
 	}
