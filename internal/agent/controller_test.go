@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -91,6 +92,16 @@ func (c *testController) known(g *rig) {
 	g.desired.ControllerCAs = []string{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.server.Certificate().Raw}))}
 }
 
+// answer writes v with a field that this agent does not know: the controller may be a release ahead.
+func answer(w io.Writer, v any) {
+	text, _ := json.Marshal(v)
+	text = bytes.TrimSuffix(text, []byte("}"))
+	if len(text) > 1 {
+		text = append(text, ',')
+	}
+	_, _ = w.Write(append(text, `"of_a_later_release":{"a":[1,null]}}`...))
+}
+
 // fault counts down what is to go wrong.
 func (c *testController) fault(name string) bool {
 	if c.faults[name] > 0 {
@@ -117,7 +128,7 @@ func (c *testController) poll(w http.ResponseWriter, r *http.Request) {
 		}
 		c.mu.Unlock()
 		if len(p.Orders)+len(p.Cancel) > 0 || time.Now().After(deadline) || r.Context().Err() != nil {
-			json.NewEncoder(w).Encode(p)
+			answer(w, p)
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -137,7 +148,7 @@ func (c *testController) report(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.reports[report.Run] = append(c.reports[report.Run], report)
-	json.NewEncoder(w).Encode(order.ReportAck{URL: c.server.URL + "/runs/" + report.Run})
+	answer(w, order.ReportAck{URL: c.server.URL + "/runs/" + report.Run})
 }
 
 func (c *testController) head(w http.ResponseWriter, r *http.Request) {
@@ -187,7 +198,7 @@ func (c *testController) patch(w http.ResponseWriter, r *http.Request) {
 	if c.fault("acknowledgement lost") {
 		panic(http.ErrAbortHandler)
 	}
-	json.NewEncoder(w).Encode(order.FileAck{SHA256: hash, Size: int64(length)})
+	answer(w, order.FileAck{SHA256: hash, Size: int64(length)})
 }
 
 func (c *testController) finish(w http.ResponseWriter, r *http.Request) {
@@ -212,14 +223,14 @@ func (c *testController) finish(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(missing) > 0 {
 		w.WriteHeader(http.StatusConflict)
-		json.NewEncoder(w).Encode(map[string]any{"missing": missing})
+		answer(w, map[string]any{"missing": missing})
 		return
 	}
 	c.finished[f.Run] = append(c.finished[f.Run], f)
 	if c.fault("finish lost") {
 		panic(http.ErrAbortHandler)
 	}
-	json.NewEncoder(w).Encode(order.ReportAck{URL: c.server.URL + "/runs/" + f.Run})
+	answer(w, order.ReportAck{URL: c.server.URL + "/runs/" + f.Run})
 }
 
 func TestOrderIsRunAndDeliveredThroughAllFaults(t *testing.T) {
