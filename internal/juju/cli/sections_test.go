@@ -165,6 +165,12 @@ func (l *lab) find(unit string) {
 	})
 }
 
+// rebooted brings back a unit whose machine has rebooted.
+func (l *lab) rebooted(unit string) {
+	l.edit(func(s *juju.State) { s.Units[unit].Uniter.BootID = "the boot before" })
+	l.find(unit)
+}
+
 // wait waits for something to be so.
 func (l *lab) wait(ok func(*juju.State) bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
@@ -365,6 +371,25 @@ var sections = []section{
 			l.wait(func(s *juju.State) bool { return s.Units["ctrl/0"].Failed == nil })
 		},
 	}, atOnce: at("4-kill.txt", 5, 33)},
+	{name: "reboot", parts: []part{{file: "4-reboot.txt"}}, seed: func(l *lab) {
+		withoutMachine4(refreshed)(l)
+		l.must(`juju exec --unit ctrl/0 "status-set active ready"`)
+		l.must(`juju exec --unit worker/0 "status-set blocked hidden"`)
+		l.settled()
+		l.lose("worker/1")
+	}, before: map[string]func(*lab){
+		"4-reboot.txt:16": func(l *lab) {
+			l.control("2", "slow-start", "3")
+			l.hold()
+			l.rebooted("worker/1")
+			l.wait(func(s *juju.State) bool { return s.Units["worker/1"].Agent.Message == "running start hook" })
+		},
+		"4-reboot.txt:30": func(l *lab) { l.release() },
+		"4-reboot.txt:101": func(l *lab) {
+			l.lose("ctrl/0")
+			l.rebooted("ctrl/0")
+		},
+	}, atOnce: at("4-reboot.txt", 16)},
 	{name: "remove applications", parts: []part{{file: "4-remove-app.txt", to: 101}, {file: "4-remove-app.txt", from: 204, to: 211}}, seed: withoutMachine4(refreshed)},
 
 	{name: "exec", parts: []part{{file: "5-exec.txt"}}, seed: deployed},
