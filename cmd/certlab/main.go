@@ -56,15 +56,7 @@ func main() {
 // run parses args, runs the command and returns the exit code: 0 for success, 1 when the command failed, 2 when the arguments
 // are wrong, or what the command asked for.
 func run(ctx context.Context, args []string, std streams) int {
-	var c cli
-	parser, err := kong.New(&c, kong.Name("certlab"),
-		kong.Description("Certlab: a hardware certification lab on Juju and MAAS."),
-		kong.Vars{"version": version.Version},
-		kong.Writers(std.out, std.err),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(std),
-		kong.UsageOnError(),
-	)
+	parser, err := newParser(ctx, std)
 	if err != nil {
 		fmt.Fprintf(std.err, "certlab: %v\n", err)
 		return 1
@@ -85,4 +77,15 @@ func run(ctx context.Context, args []string, std streams) int {
 		fmt.Fprintf(std.err, "certlab: %v\n", err)
 		return 1
 	}
+}
+
+func newParser(ctx context.Context, std streams) (*kong.Kong, error) {
+	return kong.New(&cli{}, kong.Name("certlab"),
+		kong.Description("Certlab: a hardware certification lab on Juju and MAAS."),
+		kong.Vars{"version": version.Version},
+		kong.Writers(std.out, std.err),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+		kong.UsageOnError(),
+	)
 }

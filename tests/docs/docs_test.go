@@ -17,10 +17,10 @@ const root = "../.."
 // link is the target of a Markdown link.
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
-// TestLinksResolve follows every relative link in every Markdown file.
-func TestLinksResolve(t *testing.T) {
-	t.Parallel()
-	links := 0
+// documents returns the path of every Markdown file of the repository.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var paths []string
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -31,13 +31,23 @@ func TestLinksResolve(t *testing.T) {
 			}
 			return nil
 		}
-		if filepath.Ext(path) != ".md" {
-			return nil
+		if filepath.Ext(path) == ".md" {
+			paths = append(paths, path)
 		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	return paths
+}
+
+// TestLinksResolve follows every relative link in every Markdown file.
+func TestLinksResolve(t *testing.T) {
+	t.Parallel()
+	links := 0
+	for _, path := range documents(t) {
 		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
+		require.NoError(t, err)
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
 			target, _, _ := strings.Cut(m[1], "#")
 			if target == "" || strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
@@ -46,9 +56,7 @@ func TestLinksResolve(t *testing.T) {
 			links++
 			require.FileExists(t, filepath.Join(filepath.Dir(path), target), "linked from %s", path)
 		}
-		return nil
-	})
-	require.NoError(t, err)
+	}
 	require.Greater(t, links, 20)
 }
 
