@@ -9,9 +9,12 @@ import (
 	"github.com/alecthomas/kong"
 
 	"certlab/internal/pack"
+	"certlab/internal/version"
 )
 
 type cli struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+
 	Charm  charmCmd  `cmd:"" help:"Pack a charm from its directory, and verify what was packed."`
 	Verify verifyCmd `cmd:"" help:"Verify packed charms."`
 	Bundle bundleCmd `cmd:"" help:"Verify a bundle against the charms that it names."`
@@ -69,6 +72,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, out, errors io.Writer) int {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("pack"), kong.Description("Packs and verifies charms and bundles."),
+		kong.Vars{"version": version.Version},
 		kong.Writers(out, errors), kong.BindTo(out, (*io.Writer)(nil)))
 	if err != nil {
 		fmt.Fprintf(errors, "pack: %v\n", err)
