@@ -59,6 +59,20 @@ func TestAPanicFailsTheHookAndSaysWhere(t *testing.T) {
 	require.NotContains(t, log, "open sesame")
 }
 
+func TestOnlyDispatchsOwnDirectoryIsPrivate(t *testing.T) {
+	t.Parallel()
+	unit := filepath.Join(t.TempDir(), "certlab", "unit-probe-0")
+	code := hooks.Run(t.Context(), hooks.Charm{Reconcile: func(context.Context, *hooks.Unit) error { return nil }},
+		hooks.Options{Environ: hookEnv("hooks/install"), Runner: &answers{}, StateDir: filepath.Join(unit, "dispatch")})
+	require.Zero(t, code)
+	// Jobs that do not run as root find their provider's programs below the unit's directory.
+	for dir, perm := range map[string]os.FileMode{filepath.Dir(unit): 0o755, unit: 0o755, filepath.Join(unit, "dispatch"): 0o700} {
+		info, err := os.Stat(dir)
+		require.NoError(t, err)
+		require.Equal(t, perm, info.Mode().Perm(), dir)
+	}
+}
+
 func TestEverythingButTheLastEventsReconciles(t *testing.T) {
 	t.Parallel()
 	var calls []string

@@ -25,7 +25,7 @@ const (
 
 // lock waits until no other dispatch of the unit runs. The kernel gives it back when the process ends, however it does.
 func (f *files) lock(ctx context.Context, wait time.Duration) (unlock func(), err error) {
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+	if err := f.make(); err != nil {
 		return nil, fmt.Errorf("cannot keep a lock: %w", err)
 	}
 	file, err := os.OpenFile(filepath.Join(f.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
@@ -50,6 +50,14 @@ func (f *files) lock(ctx context.Context, wait time.Duration) (unlock func(), er
 		case <-time.After(lockPoll):
 		}
 	}
+}
+
+// make makes the directory. What is above it is everybody's way to what else the unit keeps there.
+func (f *files) make() error {
+	if err := os.MkdirAll(filepath.Dir(f.dir), 0o755); err != nil {
+		return err
+	}
+	return os.MkdirAll(f.dir, 0o700)
 }
 
 // version is the application version that was set last, empty if that is not known.
@@ -88,7 +96,7 @@ func (f *files) forget() error {
 }
 
 func (f *files) write(name, text string) error {
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+	if err := f.make(); err != nil {
 		return err
 	}
 	temp, err := os.CreateTemp(f.dir, "."+name+"-*")

@@ -39,7 +39,7 @@ func (w *Workload) Apply(ctx context.Context, opts Options) (pending string, err
 	for _, dir := range []struct {
 		path string
 		perm os.FileMode
-	}{{filepath.Dir(w.layerPath()), 0o755}, {w.Dir(), 0o700}} {
+	}{{w.base, 0o755}, {w.pebbleDir(), 0o700}, {filepath.Dir(w.layerPath()), 0o755}, {w.Dir(), 0o700}} {
 		if err := os.MkdirAll(dir.path, dir.perm); err != nil {
 			return "", fmt.Errorf("cannot make directory: %w", err)
 		}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// systemctlTimeout bounds one call of systemctl.
-const systemctlTimeout = 60 * time.Second
+// systemctlTimeout bounds one call of systemctl. A start may have to wait for the network, which systemd itself does for two minutes.
+const systemctlTimeout = 3 * time.Minute
 
 // runProgram runs a program of the system with Juju's environment, and never waits for its children.
 func runProgram(ctx context.Context, name string, args ...string) ([]byte, error) {
@@ -32,7 +32,8 @@ func (w *Workload) unitFilePath() string { return filepath.Join(w.cfg.UnitFiles,
 //
 // KillMode=process: a stop ends Pebble, which ends its services; what those have started outside Pebble's care, such as a Checkbox
 // that is to outlive its agent, stays. StartLimitIntervalSec=0: systemd never gives up. PEBBLE_PERSIST=never: all
-// that Pebble needs to know is in the layer file, and so no state file can be damaged by a power cut.
+// that Pebble needs to know is in the layer file, and so no state file can be damaged by a power cut. --verbose: what the service logs
+// goes to the journal too, which is there after a reboot.
 func (w *Workload) unitFile() string {
 	return fmt.Sprintf(`# Written by the charm of unit %[1]s; changes are lost.
 [Unit]
@@ -44,7 +45,7 @@ StartLimitIntervalSec=0
 [Service]
 Environment=PEBBLE=%[2]s
 Environment=PEBBLE_PERSIST=never
-ExecStart=%[3]s run --create-dirs
+ExecStart=%[3]s run --create-dirs --verbose
 Restart=always
 RestartSec=1
 KillMode=process
