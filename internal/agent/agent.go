@@ -358,7 +358,8 @@ func (a *Agent) installOnce(ctx context.Context, desired order.AgentDesired, fou
 	c := desired.Checkbox
 	source := checkbox.Source{Kind: c.Source, Channel: c.Channel, Path: c.Path, ExtraPackages: c.ExtraPackages}
 	env := a.baseEnv(desired)
-	installer := &checkbox.Installer{Run: a.opts.Run, Env: env, Timeout: 45 * time.Minute, SnapBin: "/snap/bin",
+	installer := &checkbox.Installer{Run: a.opts.Run, Env: env, Timeout: 45 * time.Minute, SnapBin: "/snap/bin", Sources: "/etc/apt/sources.list.d",
+		Proxy:    checkbox.Proxy{HTTP: desired.Proxy.HTTP, HTTPS: desired.Proxy.HTTPS},
 		LookPath: func(name string) (string, error) { return lookPath(a.opts.Path, name) }}
 	base := ""
 	if _, release, ok := cutBase(machineIdentity("/").Base); ok {
@@ -374,24 +375,15 @@ func (a *Agent) installOnce(ctx context.Context, desired order.AgentDesired, fou
 	if err != nil {
 		return nil, err
 	}
-	var providers []checkbox.Provider
-	for _, p := range desired.ProviderPaths {
-		found, err := checkbox.FindProviders(p)
-		if err != nil {
+	dir := filepath.Join(a.opts.Dir, "providers")
+	if !found {
+		// What a session began with stays as it is until its end: Checkbox asks a person before it resumes one with other providers.
+		if err := announce(dir, path, desired.ProviderPaths); err != nil {
 			return nil, err
 		}
-		providers = append(providers, found...)
 	}
-	providerPath, err := checkbox.WriteProviders(filepath.Join(a.opts.Dir, "providers"), providers)
-	if err != nil {
-		return nil, err
-	}
-	if c.Source == "snap" {
-		if err := checkbox.Sideload(checkbox.SideloadDir, providers); err != nil {
-			return nil, err
-		}
-	} else {
-		env = append(env, "PROVIDERPATH="+providerPath)
+	if !checkbox.IsSnap(path) {
+		env = append(env, "PROVIDERPATH="+checkbox.ProviderPath(dir, path))
 	}
 	tool, err := checkbox.Open(ctx, path, env)
 	if err != nil {
@@ -399,6 +391,25 @@ func (a *Agent) installOnce(ctx context.Context, desired order.AgentDesired, fou
 	}
 	tool.SessionsDir = a.opts.SessionsDir
 	return tool, nil
+}
+
+// announce has the checkbox-cli at program find the providers at paths; dir is where most versions are told of them.
+func announce(dir, program string, paths []string) error {
+	var providers []checkbox.Provider
+	for _, p := range paths {
+		found, err := checkbox.FindProviders(p)
+		if err != nil {
+			return err
+		}
+		providers = append(providers, found...)
+	}
+	if err := checkbox.WriteProviders(dir, providers); err != nil {
+		return err
+	}
+	if !checkbox.IsSnap(program) {
+		providers = nil // what another Checkbox was given there would hide what this one is told of
+	}
+	return checkbox.Sideload(checkbox.SideloadDir, providers)
 }
 
 // baseEnv is the environment of everything that the agent starts for Checkbox: nothing of what the agent itself was started with, so

@@ -155,6 +155,7 @@ func (t *attempt) finish() error {
 	if err := syncDir(spool); err != nil {
 		return err
 	}
+	a.releaseSnaps()
 	// What is in the spool is all that is needed from here on; secret.conf goes with the rest.
 	if found {
 		if err := session.Remove(); err != nil {

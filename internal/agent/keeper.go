@@ -315,7 +315,8 @@ func (k *keeper) breach(ticks int) string {
 }
 
 // spawnKeeper starts a keeper for dir that outlives the agent: in a session of its own, and, where systemd runs, in a scope of its own,
-// so that stopping the unit that Pebble runs in does not reach it.
+// so that stopping the unit that Pebble runs in does not reach it. There it may have as many tasks as the machine can bear: systemd's
+// default, a seventh of that, would fail stress tests.
 func spawnKeeper(binary, dir string, env []string) error {
 	args := []string{binary, "keep", dir}
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
@@ -326,7 +327,7 @@ func spawnKeeper(binary, dir string, env []string) error {
 				}
 				return '-'
 			}, strings.Join(lastElements(dir, 3), "-"))
-			scope := append([]string{run, "--scope", "--quiet", "--collect", "--unit=" + unit, "--"}, args...)
+			scope := append([]string{run, "--scope", "--quiet", "--collect", "--property=TasksMax=infinity", "--unit=" + unit, "--"}, args...)
 			if err := startDetached(scope, env, dir); err == nil && waitFor(10*time.Second, func() bool { return exists(filepath.Join(dir, keepFile)) }) {
 				return nil
 			}

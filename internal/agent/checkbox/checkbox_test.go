@@ -385,9 +385,13 @@ func TestProvidersAreAnnounced(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "providers")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "old.provider"), nil, 0o644))
-	path, err := WriteProviders(dir, found)
-	require.NoError(t, err)
-	require.Equal(t, dir+":/usr/local/share/plainbox-providers-1:/usr/share/plainbox-providers-1:/var/tmp/checkbox-providers-develop", path)
+	require.NoError(t, WriteProviders(dir, found))
+	system := ":/usr/local/share/plainbox-providers-1:/usr/share/plainbox-providers-1:/var/tmp/checkbox-providers-develop"
+	require.Equal(t, dir+system, ProviderPath(dir, "/usr/bin/checkbox-cli"))
+	venv := t.TempDir()
+	own := filepath.Join(venv, "share", "plainbox-providers-1")
+	require.NoError(t, os.MkdirAll(own, 0o755))
+	require.Equal(t, dir+system+":"+own, ProviderPath(dir, filepath.Join(venv, "bin", "checkbox-cli")), "a virtual environment has providers of its own")
 	require.NoFileExists(t, filepath.Join(dir, "old.provider"))
 	text, err := os.ReadFile(filepath.Join(dir, "com.canonical.certlab-certlab.provider"))
 	require.NoError(t, err)
@@ -395,8 +399,27 @@ func TestProvidersAreAnnounced(t *testing.T) {
 	_, err = FindProviders(t.TempDir())
 	require.ErrorContains(t, err, "cannot find a Checkbox provider")
 	side := t.TempDir()
+	for _, dir := range []string{"certlab-gone", "certlab-certlab.new", "somebodys"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(side, dir), 0o755))
+	}
 	require.NoError(t, Sideload(side, found))
 	require.FileExists(t, filepath.Join(side, "certlab-certlab", "manage.py"))
+	require.NoDirExists(t, filepath.Join(side, "certlab-gone"))
+	require.NoDirExists(t, filepath.Join(side, "certlab-certlab.new"))
+	require.NoError(t, Sideload(side, nil))
+	left, err := os.ReadDir(side)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "what others have put there stays")
+}
+
+func TestSnapsAreKnownByTheirPath(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "snap"), nil, 0o755))
+	require.NoError(t, os.Symlink("snap", filepath.Join(dir, "checkbox-ce-oem.checkbox-cli")))
+	require.True(t, IsSnap(filepath.Join(dir, "checkbox-ce-oem.checkbox-cli")))
+	require.True(t, IsSnap("/snap/bin/checkbox.checkbox-cli"))
+	require.False(t, IsSnap("/usr/bin/checkbox-cli"))
 }
 
 // A recorder is a Runner that knows answers and remembers what was run.
@@ -409,17 +432,20 @@ type recorder struct {
 func (r *recorder) run(_ context.Context, _ []string, name string, args ...string) (string, error) {
 	line := strings.Join(append([]string{name}, args...), " ")
 	r.ran = append(r.ran, line)
-	for prefix, err := range r.answers {
-		if strings.HasPrefix(line, prefix) {
-			return r.output[prefix], err
+	// The longest prefix is meant: checkbox begins checkbox24.
+	longest := func(prefix, best string) bool { return strings.HasPrefix(line, prefix) && len(prefix) >= len(best) }
+	var failed, said string
+	for prefix := range r.answers {
+		if longest(prefix, failed) {
+			failed = prefix
 		}
 	}
-	for prefix, out := range r.output {
-		if strings.HasPrefix(line, prefix) {
-			return out, nil
+	for prefix := range r.output {
+		if longest(prefix, said) {
+			said = prefix
 		}
 	}
-	return "", nil
+	return r.output[said], r.answers[failed]
 }
 
 func installer(r *recorder, programs ...string) *Installer {
@@ -440,9 +466,13 @@ func TestSnapIsInstalledAndItsAgentStopped(t *testing.T) {
 	path, err := installer(r, "snap").Install(t.Context(), Source{Kind: "snap"}, "24.04")
 	require.NoError(t, err)
 	require.Equal(t, "/snap/bin/checkbox.checkbox-cli", path)
-	require.Contains(t, r.ran, "snap install checkbox24")
-	require.Contains(t, r.ran, "snap install checkbox --channel=24.04/stable --classic")
-	require.Equal(t, "snap stop --disable checkbox.agent", r.ran[len(r.ran)-1])
+	require.Equal(t, []string{
+		"snap wait system seed.loaded",
+		"snap list checkbox24", "snap install checkbox24 --channel=latest/stable",
+		"snap list checkbox", "snap install checkbox --channel=24.04/stable --classic",
+		"snap stop --disable checkbox.agent", "snap stop --disable checkbox.remote-slave", "snap stop --disable checkbox.service",
+		"snap services checkbox", "snap stop --disable checkbox.agent",
+	}, r.ran)
 	r = &recorder{answers: map[string]error{"snap list": errors.New("exit status 1"), "snap install checkbox22": errors.New("exit status 1")},
 		output: map[string]string{"snap install checkbox22": "error: unable to contact snap store\n"}}
 	_, err = installer(r, "snap").Install(t.Context(), Source{Kind: "snap", Channel: "uc22/stable"}, "")
@@ -451,10 +481,62 @@ func TestSnapIsInstalledAndItsAgentStopped(t *testing.T) {
 	require.ErrorContains(t, err, "set checkbox-source")
 }
 
+func TestSnapsAreOfTheRiskThatIsWantedAndInstalledOnce(t *testing.T) {
+	t.Parallel()
+	list := map[string]string{
+		"snap list checkbox24": "Name Version Rev Tracking Publisher Notes\ncheckbox24 7.4.0 9 latest/stable ce-certification-qa -\n",
+		"snap list checkbox":   "Name Version Rev Tracking Publisher Notes\ncheckbox 7.4.0 9 24.04/stable ce-certification-qa classic\n",
+	}
+	r := &recorder{output: list}
+	_, err := installer(r, "snap").Install(t.Context(), Source{Kind: "snap", Channel: "24.04/edge"}, "")
+	require.NoError(t, err)
+	require.Contains(t, r.ran, "snap refresh checkbox24 --channel=latest/edge")
+	require.Contains(t, r.ran, "snap refresh checkbox --channel=24.04/edge --classic")
+	// A machine that has lost its network goes on with what it has.
+	r = &recorder{output: list, answers: map[string]error{"snap refresh": errors.New("no network"), "snap install": errors.New("no network")}}
+	_, err = installer(r, "snap").Install(t.Context(), Source{Kind: "snap", Channel: "24.04"}, "")
+	require.NoError(t, err)
+	require.Equal(t, "latest/edge", fullChannel("edge"))
+	require.Equal(t, "latest/beta/fix", fullChannel("beta/fix"))
+	require.Equal(t, "24.04/edge", fullChannel("24.04/edge"))
+}
+
+func TestSnapdIsToldOfTheProxyUnlessItHasOne(t *testing.T) {
+	t.Parallel()
+	r := &recorder{answers: map[string]error{"snap get system proxy.https": errors.New("no such option")},
+		output: map[string]string{"snap get system proxy.http": "http://operators:3128\n"}}
+	in := installer(r, "snap")
+	in.Proxy = Proxy{HTTP: "http://proxy:3128", HTTPS: "http://proxy:3128"}
+	_, err := in.Install(t.Context(), Source{Kind: "snap"}, "24.04")
+	require.NoError(t, err)
+	require.Contains(t, r.ran, "snap set system proxy.https=http://proxy:3128")
+	require.NotContains(t, r.ran, "snap set system proxy.http=http://proxy:3128")
+}
+
+func TestSnapsAreHeldDuringARun(t *testing.T) {
+	t.Parallel()
+	r := &recorder{output: map[string]string{"snap list": `Name        Version  Rev   Tracking       Publisher            Notes
+checkbox    7.3.0    5224  24.04/stable   ce-certification-qa  classic
+checkbox22  7.3.0    726   latest/stable  ce-certification-qa  held
+checkbox24  7.3.0    726   latest/stable  ce-certification-qa  -
+core24      20260101 1     latest/stable  canonical**          base
+`}}
+	names, err := HoldSnaps(t.Context(), r.run, nil, 24*time.Hour+time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, []string{"checkbox", "checkbox24"}, names)
+	require.NoError(t, ReleaseSnaps(t.Context(), r.run, nil, names))
+	require.NoError(t, ReleaseSnaps(t.Context(), r.run, nil, nil))
+	require.Equal(t, []string{"snap list", "snap refresh --hold=25h checkbox checkbox24", "snap refresh --unhold checkbox checkbox24"}, r.ran)
+}
+
 func TestDebIsMaskedBeforeItIsInstalled(t *testing.T) {
 	t.Parallel()
-	r := &recorder{output: map[string]string{"dpkg-query -W -f ${Status} checkbox-provider-base": "install ok installed"}}
-	path, err := installer(r, "apt-get", "systemctl", "add-apt-repository", "checkbox-cli").Install(t.Context(),
+	installed := "install ok installed"
+	r := &recorder{output: map[string]string{"dpkg-query -W -f ${Status} checkbox-provider-base": installed}}
+	debs := func(r *recorder) *Installer {
+		return installer(r, "apt-get", "systemctl", "add-apt-repository", "checkbox-cli")
+	}
+	path, err := debs(r).Install(t.Context(),
 		Source{Kind: "deb", Channel: "ppa:checkbox-dev/stable", ExtraPackages: []string{"checkbox-provider-base"}}, "")
 	require.NoError(t, err)
 	require.Equal(t, "/usr/bin/checkbox-cli", path)
@@ -462,10 +544,21 @@ func TestDebIsMaskedBeforeItIsInstalled(t *testing.T) {
 		"systemctl mask --now checkbox-ng.service",
 		"add-apt-repository --yes ppa:checkbox-dev/stable",
 		"dpkg-query -W -f ${Status} checkbox-ng",
-		"dpkg-query -W -f ${Status} checkbox-provider-base",
 		"apt-get -q update",
-		"apt-get -q -y -o DPkg::Lock::Timeout=600 --no-install-recommends install checkbox-ng",
+		"apt-get -q -y -o DPkg::Lock::Timeout=600 install checkbox-ng",
+		"dpkg-query -W -f ${Status} checkbox-provider-base",
 	}, r.ran)
+
+	// After a reboot without a network nothing is asked of it. By default the certification plans come too, as far as there are any.
+	in := debs(&recorder{output: map[string]string{"dpkg-query": installed},
+		answers: map[string]error{"add-apt-repository": errors.New("no network"), "apt-get": errors.New("no network"), "apt-cache show checkbox-provider-sru": errors.New("no such")}})
+	in.Sources = t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(in.Sources, "checkbox-dev-ubuntu-stable-noble.sources"),
+		[]byte("Types: deb\nURIs: https://ppa.launchpadcontent.net/checkbox-dev/stable/ubuntu/\nSuites: noble\n"), 0o644))
+	_, err = in.Install(t.Context(), Source{Kind: "deb", Channel: "ppa:checkbox-dev/stable"}, "")
+	require.NoError(t, err)
+	_, err = in.Install(t.Context(), Source{Kind: "deb", Channel: "ppa:checkbox-dev/beta"}, "")
+	require.ErrorContains(t, err, "cannot add ppa:checkbox-dev/beta")
 	for _, s := range []Source{{Kind: "rpm"}, {Kind: "path"}, {Kind: "path", Path: "relative"}, {Kind: "deb", Channel: "; reboot"},
 		{Kind: "snap", Channel: "--dangerous x"}, {Kind: "deb", ExtraPackages: []string{"-o=x"}}, {Kind: "path", Path: "/nothing/there"}} {
 		_, err := installer(&recorder{}, "apt-get", "snap").Install(t.Context(), s, "24.04")
@@ -477,6 +570,56 @@ func TestDebIsMaskedBeforeItIsInstalled(t *testing.T) {
 	target, err := os.Readlink(filepath.Join(dir, "x.service"))
 	require.NoError(t, err)
 	require.Equal(t, "/dev/null", target)
+}
+
+func TestWhatIsStartedMayBeKilledWhenMemoryIsShort(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may protect a process from the kernel's memory killer")
+	}
+	before, err := os.ReadFile("/proc/self/oom_score_adj")
+	require.NoError(t, err)
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-100"), 0); err != nil {
+		t.Skipf("cannot protect this process: %v", err)
+	}
+	defer os.WriteFile("/proc/self/oom_score_adj", before, 0)
+	out, err := Exec(t.Context(), nil, "/bin/sh", "-c", "sleep 0.3; cat /proc/self/oom_score_adj")
+	require.NoError(t, err)
+	require.Equal(t, "0\n", out)
+	tool := &Tool{Path: "/bin/sh"}
+	out, err = tool.output(t.Context(), time.Minute, "-c", "sleep 0.3; cat /proc/self/oom_score_adj")
+	require.NoError(t, err)
+	require.Equal(t, "0\n", out)
+}
+
+func TestAptIsWaitedForAndMended(t *testing.T) {
+	t.Parallel()
+	const install = "apt-get -q -y -o DPkg::Lock::Timeout=600 install checkbox-ng"
+	var ran []string
+	in := &Installer{Timeout: time.Minute, Patience: time.Millisecond, LookPath: func(name string) (string, error) { return "/usr/bin/" + name, nil }}
+	in.Run = func(_ context.Context, _ []string, name string, args ...string) (string, error) {
+		line := strings.Join(append([]string{name}, args...), " ")
+		times := 0
+		for _, before := range ran {
+			if before == line {
+				times++
+			}
+		}
+		ran = append(ran, line)
+		switch {
+		case name == "dpkg-query":
+			return "", nil
+		case line == "apt-get -q update" && times < 2:
+			return "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)\n", errors.New("exit status 100")
+		case line == "apt-get -q update":
+			return "E: The repository 'http://broken noble Release' does not have a Release file.\n", errors.New("exit status 100")
+		case line == install && times == 0:
+			return "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.\n", errors.New("exit status 100")
+		}
+		return "", nil
+	}
+	require.NoError(t, in.packages(t.Context(), []string{"checkbox-ng"}))
+	require.Equal(t, []string{"dpkg-query -W -f ${Status} checkbox-ng", "apt-get -q update", "apt-get -q update", "apt-get -q update",
+		install, "dpkg --configure -a", install}, ran)
 }
 
 func TestDesktopSessionIsFound(t *testing.T) {

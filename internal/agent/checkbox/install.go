@@ -36,11 +36,21 @@ func Exec(ctx context.Context, env []string, name string, args ...string) (strin
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	err := cmd.Run()
+	err := runUnprotected(cmd)
 	if ctx.Err() != nil {
 		err = errors.New("took too long")
 	}
 	return out.String(), err
+}
+
+// runUnprotected is cmd.Run for a program that the kernel may kill when memory is short, although this process is protected: what
+// Checkbox and packages' scripts start would inherit the protection.
+func runUnprotected(cmd *exec.Cmd) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", cmd.Process.Pid), []byte("0"), 0) // raising it is always allowed
+	return cmd.Wait()
 }
 
 // Installer installs Checkbox and keeps its own remote agent, which obeys anybody on the network as root, from running.
@@ -49,13 +59,20 @@ type Installer struct {
 	Env      []string // complete, with proxy settings
 	Timeout  time.Duration
 	LookPath func(string) (string, error)
-	SnapBin  string // /snap/bin
+	SnapBin  string        // /snap/bin
+	Sources  string        // apt's sources.list.d
+	Proxy    Proxy         // for snapd, which does not see Env
+	Patience time.Duration // between two tries when another program holds apt's locks; 5 s
 }
+
+// A Proxy is what a program that reaches the internet is to go through; empty: nothing.
+type Proxy struct{ HTTP, HTTPS string }
 
 var (
 	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(?:[:=][A-Za-z0-9.+:~-]+)?$`)
 	channelName = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
 	snapSeries  = regexp.MustCompile(`^(?:uc)?(\d\d)(?:\.\d\d)?(?:/|$)`)
+	snapRisk    = regexp.MustCompile(`^(?:stable|candidate|beta|edge)$`)
 	ppaName     = regexp.MustCompile(`^ppa:[a-z0-9.+-]+/(?:[a-z0-9.+-]+/)?[a-z0-9.+-]+$`)
 )
 
@@ -151,6 +168,9 @@ func (in *Installer) fromPath(s Source) (string, error) {
 	return s.Path, nil
 }
 
+// seedTimeout is how long snapd may take over the snaps that came with the machine's image.
+const seedTimeout = 10 * time.Minute
+
 func (in *Installer) fromSnap(ctx context.Context, s Source, base string) (string, error) {
 	if _, err := in.LookPath("snap"); err != nil {
 		return "", errors.New("cannot install the Checkbox snap: this machine has no snapd (set checkbox-source to deb or path)")
@@ -162,9 +182,16 @@ func (in *Installer) fromSnap(ctx context.Context, s Source, base string) (strin
 		}
 		channel = base + "/stable"
 	}
-	// The front end needs the runtime of its series.
+	channel = fullChannel(channel)
+	// After its first boot snapd is busy with the snaps that came with the image, and refuses others. An old one cannot wait.
+	seeded, cancel := context.WithTimeout(ctx, seedTimeout)
+	in.Run(seeded, in.Env, "snap", "wait", "system", "seed.loaded")
+	cancel()
+	in.snapProxy(ctx)
+	// The front end needs the runtime of its series, which holds Checkbox itself: of the same risk, or edge would run what is stable.
 	if m := snapSeries.FindStringSubmatch(channel); m != nil {
-		if err := in.snap(ctx, "checkbox"+m[1], "", ""); err != nil {
+		risk := strings.Split(channel, "/")[1]
+		if err := in.snap(ctx, "checkbox"+m[1], "latest/"+risk, ""); err != nil {
 			return "", err
 		}
 	}
@@ -192,22 +219,91 @@ func (in *Installer) fromSnap(ctx context.Context, s Source, base string) (strin
 	return in.snapCLI(), nil
 }
 
+// fullChannel writes a channel as `snap list` shows it: with its track and its risk.
+func fullChannel(channel string) string {
+	switch first, _, more := strings.Cut(channel, "/"); {
+	case snapRisk.MatchString(first):
+		return "latest/" + channel
+	case !more:
+		return channel + "/stable"
+	}
+	return channel
+}
+
+// snapProxy tells snapd of the proxies: it is snapd that reaches the store, and it does not know the environment of who asks it.
+// What an operator, or Juju's snap-http-proxy, has set there stays.
+func (in *Installer) snapProxy(ctx context.Context) {
+	for _, p := range []struct{ key, value string }{{"proxy.http", in.Proxy.HTTP}, {"proxy.https", in.Proxy.HTTPS}} {
+		if p.value == "" {
+			continue
+		}
+		if out, err := in.Run(ctx, in.Env, "snap", "get", "system", p.key); err == nil && strings.TrimSpace(out) != "" {
+			continue
+		}
+		in.Run(ctx, in.Env, "snap", "set", "system", p.key+"="+p.value) // that it failed shows when the store cannot be reached
+	}
+}
+
 func (in *Installer) snap(ctx context.Context, name, channel, confinement string) error {
 	args := []string{"install", name}
 	if out, err := in.Run(ctx, in.Env, "snap", "list", name); err == nil {
-		if channel == "" || slices.Contains(strings.Fields(out), channel) {
+		if slices.Contains(strings.Fields(out), channel) {
 			return nil
 		}
 		args = []string{"refresh", name}
 	}
-	if channel != "" {
-		args = append(args, "--channel="+channel)
-	}
+	args = append(args, "--channel="+channel)
 	if confinement != "" {
 		args = append(args, confinement)
 	}
 	if out, err := in.Run(ctx, in.Env, "snap", args...); err != nil {
 		return failed("install snap "+name, out, err)
+	}
+	return nil
+}
+
+// IsSnap reports whether the program at path is a snap's: such a Checkbox sets PROVIDERPATH itself.
+func IsSnap(path string) bool {
+	if strings.HasPrefix(path, "/snap/") {
+		return true
+	}
+	target, err := filepath.EvalSymlinks(path)
+	return err == nil && (filepath.Base(target) == "snap" || strings.HasPrefix(target, "/snap/"))
+}
+
+// HoldSnaps keeps snapd from replacing Checkbox's snaps for limit: a session does not survive that. It returns those that were not
+// held before, for ReleaseSnaps. A runtime has no program of its own that runs, so that snapd would not see that it is in use.
+func HoldSnaps(ctx context.Context, run Runner, env []string, limit time.Duration) ([]string, error) {
+	out, err := run(ctx, env, "snap", "list")
+	if err != nil {
+		return nil, failed("list snaps", out, err)
+	}
+	var names []string
+	for line := range strings.Lines(out) {
+		// Name, Version, Rev, Tracking, Publisher, Notes
+		fields := strings.Fields(line)
+		if len(fields) >= 6 && strings.HasPrefix(fields[0], "checkbox") && !slices.Contains(strings.Split(fields[5], ","), "held") {
+			names = append(names, fields[0])
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	hours := max(1, int64((limit+time.Hour-1)/time.Hour))
+	out, err = run(ctx, env, "snap", append([]string{"refresh", fmt.Sprintf("--hold=%dh", hours)}, names...)...)
+	if err != nil {
+		return nil, failed("hold "+strings.Join(names, ", "), out, err)
+	}
+	return names, nil
+}
+
+// ReleaseSnaps ends what HoldSnaps has begun.
+func ReleaseSnaps(ctx context.Context, run Runner, env, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	if out, err := run(ctx, env, "snap", append([]string{"refresh", "--unhold"}, names...)...); err != nil {
+		return failed("release "+strings.Join(names, ", "), out, err)
 	}
 	return nil
 }
@@ -225,18 +321,29 @@ func (in *Installer) fromDeb(ctx context.Context, s Source) (string, error) {
 			}
 		}
 	}
-	if s.Channel != "" {
+	if s.Channel != "" && !in.hasPPA(s.Channel) {
 		if _, err := in.LookPath("add-apt-repository"); err != nil {
-			if err := in.apt(ctx, "install", "software-properties-common"); err != nil {
+			if err := in.apt(ctx, "--no-install-recommends", "install", "software-properties-common"); err != nil {
 				return "", err
 			}
 		}
-		if out, err := in.Run(ctx, in.Env, "add-apt-repository", "--yes", s.Channel); err != nil {
+		if out, err := in.unlocked(ctx, "add-apt-repository", "--yes", s.Channel); err != nil {
 			return "", failed("add "+s.Channel, out, err)
 		}
 	}
-	packages := append([]string{"checkbox-ng"}, s.ExtraPackages...)
-	if err := in.packages(ctx, packages); err != nil {
+	if err := in.packages(ctx, []string{"checkbox-ng"}); err != nil {
+		return "", err
+	}
+	extra := s.ExtraPackages
+	if len(extra) == 0 {
+		// checkbox-ng alone knows no test.
+		for _, name := range defaultProviders {
+			if _, err := in.Run(ctx, in.Env, "apt-cache", "show", name); err == nil {
+				extra = append(extra, name)
+			}
+		}
+	}
+	if err := in.packages(ctx, extra); err != nil {
 		return "", err
 	}
 	path, err := in.LookPath("checkbox-cli")
@@ -246,7 +353,33 @@ func (in *Installer) fromDeb(ctx context.Context, s Source) (string, error) {
 	return path, nil
 }
 
-// packages installs those of the Debian packages that are not installed.
+// defaultProviders are the packages with the certification plans, of which those are installed that the archive has.
+var defaultProviders = []string{"checkbox-provider-certification-client", "checkbox-provider-certification-server", "checkbox-provider-sru"}
+
+// hasPPA reports whether apt knows the PPA already: adding it takes the network each time, which may be missing after a reboot.
+func (in *Installer) hasPPA(ppa string) bool {
+	owner, name, _ := strings.Cut(strings.TrimPrefix(ppa, "ppa:"), "/")
+	path := "/" + owner + "/" + name[strings.LastIndex(name, "/")+1:] + "/"
+	lists, _ := filepath.Glob(filepath.Join(in.Sources, "*.list"))
+	sources, _ := filepath.Glob(filepath.Join(in.Sources, "*.sources"))
+	for _, file := range append(lists, sources...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimSpace(line)
+			for _, host := range []string{"ppa.launchpadcontent.net", "ppa.launchpad.net", "private-ppa.launchpadcontent.net"} {
+				if strings.Contains(line, host+path) && !strings.HasPrefix(line, "#") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// packages installs those of the Debian packages that are not installed, with what they recommend: tests' tools are among that.
 func (in *Installer) packages(ctx context.Context, names []string) error {
 	var missing []string
 	for _, name := range names {
@@ -262,20 +395,57 @@ func (in *Installer) packages(ctx context.Context, names []string) error {
 	if _, err := in.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("cannot install %s: this machine has no apt (empty extra-packages)", strings.Join(missing, ", "))
 	}
-	if out, err := in.Run(ctx, in.Env, "apt-get", "-q", "update"); err != nil {
-		return failed("update the package lists", out, err)
+	// One broken archive among many is no reason to stop.
+	var updateErr error
+	if out, err := in.unlocked(ctx, "apt-get", "-q", "update"); err != nil {
+		updateErr = failed("update the package lists", out, err)
 	}
-	return in.apt(ctx, append([]string{"install"}, missing...)...)
+	if err := in.apt(ctx, append([]string{"install"}, missing...)...); err != nil {
+		if updateErr != nil {
+			return fmt.Errorf("%w; before that: %w", err, updateErr)
+		}
+		return err
+	}
+	return nil
 }
 
 func (in *Installer) apt(ctx context.Context, args ...string) error {
 	// Another apt may hold the lock: unattended upgrades do, after each boot.
-	full := append([]string{"-q", "-y", "-o", "DPkg::Lock::Timeout=600", "--no-install-recommends"}, args...)
-	if out, err := in.Run(ctx, append(slices.Clone(in.Env), "DEBIAN_FRONTEND=noninteractive"), "apt-get", full...); err != nil {
+	full := append([]string{"-q", "-y", "-o", "DPkg::Lock::Timeout=600"}, args...)
+	out, err := in.unlocked(ctx, "apt-get", full...)
+	if err != nil && strings.Contains(out, "dpkg was interrupted") { // by a power cut, perhaps of an earlier try
+		if out, err := in.unlocked(ctx, "dpkg", "--configure", "-a"); err != nil {
+			return failed("mend the packages that a power cut has left half installed", out, err)
+		}
+		out, err = in.unlocked(ctx, "apt-get", full...)
+	}
+	if err != nil {
 		return failed(strings.Join(args, " "), out, err)
 	}
 	return nil
 }
+
+// unlocked runs a program of apt's, again as long as another one holds a lock for which apt itself does not wait: that of the lists is one.
+func (in *Installer) unlocked(ctx context.Context, name string, args ...string) (string, error) {
+	patience := in.Patience
+	if patience == 0 {
+		patience = 5 * time.Second
+	}
+	env := append(slices.Clone(in.Env), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
+	for deadline := time.Now().Add(120 * patience); ; {
+		out, err := in.Run(ctx, env, name, args...)
+		if err == nil || !lockHeld.MatchString(out) || time.Now().After(deadline) {
+			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return out, err
+		case <-time.After(patience):
+		}
+	}
+}
+
+var lockHeld = regexp.MustCompile(`Could not get lock|Unable to lock directory|Unable to acquire the dpkg frontend lock|is another process using it|is locked by another process`)
 
 // maskUnit does what `systemctl mask` does where no systemd answers.
 func maskUnit(dir, unit string) error {

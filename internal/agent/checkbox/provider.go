@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -84,11 +85,22 @@ func FindProviders(path string) ([]Provider, error) {
 	return providers, nil
 }
 
-// WriteProviders writes one .provider file for each provider into dir, which it empties of others, and returns the value of
-// PROVIDERPATH that has Checkbox find them beside those of the system.
-func WriteProviders(dir string, providers []Provider) (string, error) {
+// ProviderPath is the value of PROVIDERPATH that has the checkbox-cli at program find the providers that WriteProviders has put into dir,
+// beside those of the system and, where it runs from a virtual environment, those that were installed there.
+func ProviderPath(dir, program string) string {
+	dirs := append([]string{dir}, standardProviders...)
+	if own := filepath.Join(filepath.Dir(filepath.Dir(program)), "share", "plainbox-providers-1"); !slices.Contains(dirs, own) {
+		if info, err := os.Stat(own); err == nil && info.IsDir() {
+			dirs = append(dirs, own)
+		}
+	}
+	return strings.Join(dirs, ":")
+}
+
+// WriteProviders writes one .provider file for each provider into dir, which it empties of others.
+func WriteProviders(dir string, providers []Provider) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("cannot announce providers to Checkbox: %w", err)
+		return fmt.Errorf("cannot announce providers to Checkbox: %w", err)
 	}
 	old, _ := filepath.Glob(filepath.Join(dir, "*.provider"))
 	wanted := make(map[string]string)
@@ -102,7 +114,7 @@ func WriteProviders(dir string, providers []Provider) (string, error) {
 		w.set("version", p.Version)
 		w.set("location", p.Dir)
 		if w.err != nil {
-			return "", w.err
+			return w.err
 		}
 		file := strings.Map(func(r rune) rune {
 			if r == '/' || r == ':' {
@@ -115,7 +127,7 @@ func WriteProviders(dir string, providers []Provider) (string, error) {
 	for _, path := range old {
 		if _, ok := wanted[path]; !ok {
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return "", fmt.Errorf("cannot withdraw a provider from Checkbox: %w", err)
+				return fmt.Errorf("cannot withdraw a provider from Checkbox: %w", err)
 			}
 		}
 	}
@@ -124,23 +136,29 @@ func WriteProviders(dir string, providers []Provider) (string, error) {
 			continue
 		}
 		if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
-			return "", fmt.Errorf("cannot announce a provider to Checkbox: %w", err)
+			return fmt.Errorf("cannot announce a provider to Checkbox: %w", err)
 		}
 		if err := os.Rename(path+".new", path); err != nil {
-			return "", fmt.Errorf("cannot announce a provider to Checkbox: %w", err)
+			return fmt.Errorf("cannot announce a provider to Checkbox: %w", err)
 		}
 	}
-	return strings.Join(append([]string{dir}, standardProviders...), ":"), nil
+	return nil
 }
 
 // SideloadDir is where every Checkbox, snaps too, looks for providers by their manage.py. A snap sets PROVIDERPATH itself.
 const SideloadDir = "/var/tmp/checkbox-providers"
 
-// Sideload copies providers to where a snap finds them. Checkbox does not follow links there.
+// sideloaded begins the names of the directories that Sideload makes.
+const sideloaded = "certlab-"
+
+// Sideload copies providers to where a snap finds them, and removes those that it has copied before and that are not wanted any more:
+// a provider there comes before one of the same name from elsewhere. Checkbox does not follow links there.
 func Sideload(dir string, providers []Provider) error {
+	wanted := make(map[string]bool)
 	for _, p := range providers {
-		target := filepath.Join(dir, "certlab-"+filepath.Base(p.Name))
+		target := filepath.Join(dir, sideloaded+filepath.Base(p.Name))
 		temporary := target + ".new"
+		wanted[target] = true
 		if err := os.RemoveAll(temporary); err != nil {
 			return fmt.Errorf("cannot sideload provider %s: %w", p.Name, err)
 		}
@@ -152,6 +170,14 @@ func Sideload(dir string, providers []Provider) error {
 		}
 		if err := errors.Join(os.RemoveAll(target), os.Rename(temporary, target)); err != nil {
 			return fmt.Errorf("cannot sideload provider %s: %w", p.Name, err)
+		}
+	}
+	old, _ := filepath.Glob(filepath.Join(dir, sideloaded+"*"))
+	for _, target := range old {
+		if !wanted[target] {
+			if err := os.RemoveAll(target); err != nil {
+				return fmt.Errorf("cannot withdraw a sideloaded provider: %w", err)
+			}
 		}
 	}
 	return nil

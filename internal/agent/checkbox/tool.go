@@ -82,7 +82,7 @@ func (t *Tool) output(ctx context.Context, limit time.Duration, args ...string) 
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	err := cmd.Run()
+	err := runUnprotected(cmd) // list-bootstrapped runs jobs
 	if ctx.Err() != nil {
 		err = fmt.Errorf("took longer than %v", limit)
 	} else if stdout.cut {
