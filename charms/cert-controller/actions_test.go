@@ -50,7 +50,7 @@ func TestTokensAreHandedOutAsCodes(t *testing.T) {
 	require.Equal(t, "ABCD-EFGH", r.Results["code"])
 	require.Equal(t, "https://10.0.0.5:8443", r.Results["url"])
 	require.Equal(t, "ab12", r.Results["ca-fingerprint"])
-	require.Equal(t, "certlab login https://10.0.0.5:8443 --code ABCD-EFGH --fingerprint ab12", r.Results["next"])
+	require.Equal(t, "certlab login https://10.0.0.5:8443 --code ABCD-EFGH --fingerprint ab12\n", r.Stdout)
 	require.JSONEq(t, `{"name":"ada","role":"engineer","expires_in_seconds":2592000}`, l.asked()[0].Body)
 	for key, value := range r.Results {
 		require.NotContains(t, value, "must not appear", key)
