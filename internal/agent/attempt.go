@@ -178,6 +178,9 @@ func (t *attempt) prepare(ctx context.Context) error {
 	if tool, err = a.steadyTool(ctx, tool, t.timeout(a.desiredNow())+time.Hour); err != nil {
 		return fail(order.FailNoCheckbox, "%v", err)
 	}
+	own := *tool
+	own.NormalUser = a.desiredNow().NormalUser
+	tool = &own
 	t.tool = tool
 	a.touch(t.run, func(rec *record) { rec.Run.CheckboxVersion = tool.Version.String() })
 	spec := t.rec().Run.Spec

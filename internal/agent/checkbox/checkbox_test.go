@@ -355,6 +355,22 @@ func TestJobsAreReadInBothFormats(t *testing.T) {
 	require.Equal(t, Job{"com.canonical.plainbox::manifest", "resource", []string{"preserve-locale"}}, jobs[4])
 }
 
+func TestJobsAreListedWithTheNormalUserWhereCheckboxFindsNone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "checkbox-cli")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+
+		"[ \"$1 $5 $6\" = 'list-bootstrapped --normal-user ann' ] && exec printf 'a::b\\tshell\\t<missing flags>\\n'\n"+
+		"echo 'RuntimeError: no normal user' >&2\nexit 1\n"), 0o755))
+	v := Version{7, 3, 0}
+	tool := &Tool{Path: path, Version: v, Capabilities: CapabilitiesOf(v), SessionsDir: t.TempDir()}
+	_, err := tool.Jobs(t.Context(), "a::plan")
+	require.ErrorContains(t, err, "no normal user")
+	tool.NormalUser = "ann"
+	jobs, err := tool.Jobs(t.Context(), "a::plan")
+	require.NoError(t, err)
+	require.Equal(t, []Job{{ID: "a::b", Plugin: "shell"}}, jobs)
+}
+
 func TestMatchBecomesExclusionsWhereThereIsNone(t *testing.T) {
 	t.Parallel()
 	jobs := []Job{{ID: "a::wifi/x.1"}, {ID: "a::disk"}, {ID: "a::info", Plugin: "resource"}}

@@ -26,6 +26,7 @@ type Tool struct {
 	Capabilities Capabilities
 	Env          []string // complete environment that it is started with, providers and proxy settings included
 	SessionsDir  string
+	NormalUser   string // who runs unprivileged jobs; empty: whom Checkbox finds
 }
 
 // Open asks the checkbox-cli at path for its version.
@@ -180,6 +181,12 @@ func (t *Tool) Jobs(ctx context.Context, plan string) ([]Job, error) {
 		args = []string{"list-bootstrapped", plan, "-f", "json"}
 	}
 	out, err := t.output(ctx, 15*time.Minute, args...)
+	if err != nil && t.NormalUser != "" && t.Capabilities.NeedsUser {
+		// It gives up where it finds no user by itself. Which versions take one is not known of all.
+		if again, err2 := t.output(ctx, 15*time.Minute, append(slices.Clone(args), "--normal-user", t.NormalUser)...); err2 == nil {
+			out, err = again, nil
+		}
+	}
 	if err != nil {
 		plans, listErr := t.Plans(ctx)
 		if listErr == nil && !slices.ContainsFunc(plans, func(p Plan) bool { return p.ID == plan }) {
