@@ -3,6 +3,7 @@ package cli_test
 import (
 	"archive/zip"
 	"bytes"
+	"container/heap"
 	"context"
 	"encoding/gob"
 	"errors"
@@ -128,6 +129,9 @@ type clock struct {
 	base time.Time // the time shown at real
 	real time.Time
 	rate float64
+
+	waiting waiters
+	looking bool
 }
 
 func newClock() *clock {
@@ -153,19 +157,58 @@ func (c *clock) run(rate float64) {
 	c.base, c.real, c.rate = c.shown(), time.Now(), rate
 }
 
+// After answers when the clock shows d more than now. Most callers give up before that, so one goroutine looks for all of them.
 func (c *clock) After(d time.Duration) <-chan time.Time {
 	ch := make(chan time.Time, 1)
-	end := c.Now().Add(d)
-	var look func()
-	look = func() {
-		if now := c.Now(); !now.Before(end) {
-			ch <- now
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	heap.Push(&c.waiting, waiter{c.shown().Add(d), ch})
+	if !c.looking {
+		c.looking = true
+		go c.look()
+	}
+	return ch
+}
+
+// look wakes who is due, until nobody waits.
+func (c *clock) look() {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for range ticker.C {
+		if !c.wake() {
 			return
 		}
-		time.AfterFunc(20*time.Millisecond, look)
 	}
-	time.AfterFunc(min(d, 20*time.Millisecond), look)
-	return ch
+}
+
+func (c *clock) wake() (more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.shown()
+	for len(c.waiting) > 0 && !now.Before(c.waiting[0].end) {
+		heap.Pop(&c.waiting).(waiter).ch <- now
+	}
+	c.looking = len(c.waiting) > 0
+	return c.looking
+}
+
+// A waiter gets the time from ch when it is end.
+type waiter struct {
+	end time.Time
+	ch  chan time.Time
+}
+
+// waiters is a heap, the first to be woken at its top.
+type waiters []waiter
+
+func (w waiters) Len() int           { return len(w) }
+func (w waiters) Less(i, j int) bool { return w[i].end.Before(w[j].end) }
+func (w waiters) Swap(i, j int)      { w[i], w[j] = w[j], w[i] }
+func (w *waiters) Push(x any)        { *w = append(*w, x.(waiter)) }
+func (w *waiters) Pop() any {
+	last := (*w)[len(*w)-1]
+	*w = (*w)[:len(*w)-1]
+	return last
 }
 
 // hold lets the charms' sleep begin only as often as pass says; release lets all go on.
