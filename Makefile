@@ -5,6 +5,8 @@ BIN     := build/bin
 CHARMS  := build/charms
 ARCH    := $(shell go env GOARCH)
 LDFLAGS := -s -w -X certlab/internal/version.Version=$(VERSION)
+# Packages whose tests wait more than they compute: begun first, they overlap with the others.
+SLOW    := ./tests/integration ./internal/juju/cli ./internal/agent ./internal/locallab
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
 .DEFAULT_GOAL := help
@@ -20,10 +22,9 @@ demo: setup pack ## Three machines run a real Checkbox plan in the local lab; pr
 	@scripts/demo
 
 test: setup pack ## Every test, with the race detector, real Pebble, real Checkbox and the bundle in the local lab
-	go vet ./...
 	CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble \
 	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) \
-		go test -race -timeout 14m $(TESTFLAGS) ./...
+		go test -race -timeout 14m -p 3 $(TESTFLAGS) $(SLOW) ./...
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

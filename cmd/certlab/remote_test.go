@@ -30,7 +30,10 @@ type controller struct {
 // startController builds and starts certlabd.
 func startController(t *testing.T) *controller {
 	bin := filepath.Join(t.TempDir(), "certlabd")
-	out, err := exec.Command("go", "build", "-o", bin, "certlab/cmd/certlabd").CombinedOutput()
+	// The flags of `make build`, whose compiled packages then serve.
+	build := exec.Command("go", "build", "-trimpath", "-o", bin, "certlab/cmd/certlabd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

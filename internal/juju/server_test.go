@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	jujucBinary = filepath.Join(dir, "jujuc")
-	build := exec.Command("go", "build", "-o", jujucBinary, "certlab/cmd/jujuc")
+	build := exec.Command("go", "build", "-trimpath", "-o", jujucBinary, "certlab/cmd/jujuc")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "cannot build jujuc: %v\n%s", err, out)

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	jujuc = filepath.Join(dir, "jujuc")
-	build := exec.Command("go", "build", "-o", jujuc, "certlab/cmd/jujuc")
+	build := exec.Command("go", "build", "-trimpath", "-o", jujuc, "certlab/cmd/jujuc")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("cannot build jujuc: %v\n%s", err, out))

@@ -95,7 +95,7 @@ func (b *Builds) build(t testing.TB, importPath string) string {
 	}
 	require.NoError(t, b.makeDir())
 	path := filepath.Join(b.dir, filepath.Base(importPath))
-	cmd := exec.Command("go", "build", "-o", path, importPath)
+	cmd := exec.Command("go", "build", "-trimpath", "-o", path, importPath)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "cannot build %s: %s", importPath, out)
