@@ -145,13 +145,13 @@ func TestRebootKeepsFilesAndChangesBootID(t *testing.T) {
 	m := bootTestMachine(t, nil)
 	_, first := m.State()
 	machineID := mustSh(t, m, "cat /etc/machine-id")
-	mustSh(t, m, "echo kept > /var/tmp/kept; echo lost > /tmp/lost; echo lost > /run/lost; rm /etc/motd; mkdir -p /root/dir")
+	mustSh(t, m, "echo kept > /var/tmp/kept; echo lost > /tmp/lost; echo lost > /run/lost; rm /etc/motd; mkdir -p /opt/dir")
 	require.NoError(t, m.Reboot(testContext(t)))
 	_, second := m.State()
 	require.NotEqual(t, first, second)
 	require.Equal(t, second, mustSh(t, m, "cat /proc/sys/kernel/random/boot_id"))
 	require.Equal(t, machineID, mustSh(t, m, "cat /etc/machine-id"))
-	require.Equal(t, "kept", mustSh(t, m, "cat /var/tmp/kept; ls /tmp; ls /run/lost 2>/dev/null; ls /etc/motd 2>/dev/null; test -d /root/dir"))
+	require.Equal(t, "kept", mustSh(t, m, "cat /var/tmp/kept; ls /tmp; ls /run/lost 2>/dev/null; ls /etc/motd 2>/dev/null; test -d /opt/dir"))
 }
 
 // TestRebootFromInside has the machine rebooted in each of the ways that programs use.
