@@ -723,7 +723,7 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 	case rec.Start > maxBoots:
 		interruption.Note = "not resumed: too many interruptions"
 		failed = fail(order.FailInterrupted, "Checkbox was interrupted %d times, more often than max-boots allows; the last time %s", rec.Start, describe(interruption))
-	case !found || !session.Incomplete:
+	case !found || !session.Resumable():
 		interruption.Note = "no job had been started: begun afresh"
 		if found {
 			session.Remove()

@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,6 +146,56 @@ func TestPowerCutInABlockerJobIsNoPass(t *testing.T) {
 	require.Equal(t, []string{namespace + "blocker"}, r.BlockersFailed)
 	require.Equal(t, 3, r.Progress.JobsPlanned)
 	require.Equal(t, 3, r.Progress.JobsDone)
+}
+
+func TestPowerCutBeforeTheFirstJobBeginsAfresh(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, realCheckbox(t))
+	g.start()
+	id := g.run(order.Spec{Plan: namespace + "demo-slow"})
+	g.in(id, namespace+"slow", "second 1")
+	g.killAll()
+	// The session as Checkbox 1.18.1 has it for a moment: the plan is chosen, and no job has been started.
+	sessions, err := checkbox.Sessions(checkbox.SessionsDir)
+	require.NoError(t, err)
+	rewritten := 0
+	for _, s := range sessions {
+		if s.Description != "certlab run "+id+" attempt 1" {
+			continue
+		}
+		rewritten++
+		rewriteSession(t, filepath.Join(s.Dir, "session"), func(session map[string]any) {
+			session["results"], session["jobs"] = map[string]any{}, map[string]any{}
+			metadata := session["metadata"].(map[string]any)
+			metadata["running_job_name"], metadata["last_job_start_time"] = nil, nil
+		})
+	}
+	require.Equal(t, 1, rewritten)
+	g.boot("boot-2")
+	g.start()
+	r := g.wait(id)
+	require.Nil(t, r.Failure)
+	require.Equal(t, order.Completed, r.State)
+	require.Len(t, r.Interruptions, 1)
+	require.Equal(t, "no job had been started: begun afresh", r.Interruptions[0].Note)
+	require.Equal(t, results.Pass, result(t, submission(t, r), namespace+"slow").Outcome)
+}
+
+// rewriteSession changes the state of a Checkbox session on disk.
+func rewriteSession(t *testing.T, path string, change func(session map[string]any)) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	require.NoError(t, err)
+	var state map[string]any
+	require.NoError(t, json.NewDecoder(z).Decode(&state))
+	change(state["session"].(map[string]any))
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	require.NoError(t, json.NewEncoder(w).Encode(state))
+	require.NoError(t, w.Close())
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o644))
 }
 
 func TestKilledKeeperIsResumedOnTheSameBoot(t *testing.T) {

@@ -34,6 +34,7 @@ type Session struct {
 	Running     string // full id of the job that was started last; empty: none yet
 	RunningEnd  string // that job's outcome if it has ended since
 	Comments    string // and its comments
+	Results     int    // jobs that have one
 	Empty       bool   // there is no readable state yet
 	Modified    time.Time
 }
@@ -45,6 +46,10 @@ func (s Session) Interrupted() string {
 	}
 	return s.Running
 }
+
+// Resumable reports whether there is something in the session to go on with. One in which no job has been started is worth nothing, and
+// Checkbox 1.18 refuses to go on with it ("Requested session is not resumable!", measured with 1.18.1: last_job_start_time is null).
+func (s Session) Resumable() bool { return s.Incomplete && (s.Running != "" || s.Results > 0) }
 
 // Sessions returns the sessions below dir, newest first. One whose state cannot be read is Empty.
 func Sessions(dir string) ([]Session, error) {
@@ -121,6 +126,11 @@ func (s *Session) read() error {
 	m := state.Session.Metadata
 	s.Title = m.Title
 	s.Incomplete = slices.Contains(m.Flags, "incomplete")
+	for _, results := range state.Session.Results {
+		if len(results) > 0 {
+			s.Results++
+		}
+	}
 	if m.Running != nil {
 		s.Running = *m.Running
 		if results := state.Session.Results[s.Running]; len(results) > 0 {
