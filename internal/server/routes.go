@@ -90,6 +90,7 @@ func (s *Server) table() []route.Route {
 		at(get, "/submissions/{submission}", viewer, p.Submission, doc{Summary: "A submission and its results", Query: web.ResultParams, Type: htmlPage, Page: true}),
 		at(get, "/submissions/{submission}/results/{index}", viewer, p.Result, doc{Summary: "A result and its log", Type: htmlPage, Page: true}),
 		at(get, "/style.css", route.Open, p.Style, doc{Summary: "How pages look", Type: "text/css", Page: true}),
+		at(get, "/favicon.ico", route.Open, p.Icon, doc{Summary: "The icon of pages", Type: "image/svg+xml", Page: true}),
 	}
 }
 

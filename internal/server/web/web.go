@@ -73,7 +73,7 @@ var pages = parse()
 
 func parse() map[string]*template.Template {
 	funcs := template.FuncMap{
-		"time": formatTime, "bytes": formatBytes, "counts": sortedCounts, "duration": formatDuration, "class": outcomeClass, "short": short,
+		"time": formatTime, "bytes": formatBytes, "counts": sortedCounts, "duration": formatDuration, "class": outcomeClass, "progress": progress, "interrupted": interrupted,
 	}
 	out := make(map[string]*template.Template)
 	entries, err := files.ReadDir("templates")
@@ -98,6 +98,8 @@ type view struct {
 	Here   string // which part of the site
 	Next   string // link to the next page; empty on the last
 	Data   any
+	// Refresh makes the browser load the page again every few seconds.
+	Refresh bool
 }
 
 func (p *Web) render(w http.ResponseWriter, r *route.Request, status int, page string, v view) error {
@@ -119,18 +121,28 @@ func (p *Web) render(w http.ResponseWriter, r *route.Request, status int, page s
 // ErrorPage is the page for an error. message is HTML.
 func ErrorPage(status int, message string) string {
 	return fmt.Sprintf(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>%[1]d %[2]s</title><link rel="stylesheet" href="/style.css"></head>
-<body><main><h1>%[2]s</h1><p>%[3]s</p><p><a href="/">Start page</a></p></main></body></html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>%[1]d %[2]s</title>
+<link rel="icon" href="/favicon.ico" type="image/svg+xml"><link rel="stylesheet" href="/style.css"></head>
+<body><main><h1>%[2]s</h1><p class="notice">%[3]s</p><p><a href="/">Start page</a></p></main></body></html>
 `, status, http.StatusText(status), message)
 }
 
 // Style is GET /style.css.
 func (p *Web) Style(w http.ResponseWriter, r *route.Request) error {
-	text, err := files.ReadFile("templates/style.css")
+	return asset(w, "style.css", "text/css; charset=utf-8")
+}
+
+// Icon is GET /favicon.ico, which browsers ask for also where no page names it: the charm's icon, an SVG.
+func (p *Web) Icon(w http.ResponseWriter, r *route.Request) error {
+	return asset(w, "icon.svg", "image/svg+xml")
+}
+
+func asset(w http.ResponseWriter, name, kind string) error {
+	text, err := files.ReadFile("templates/" + name)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Cache-Control", "max-age=300")
 	_, _ = w.Write(text)
 	return nil
@@ -238,7 +250,7 @@ func (p *Web) Run(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
-	return p.render(w, r, http.StatusOK, "run", view{Title: "Run " + run.Spec.Plan, Here: "runs", Data: run})
+	return p.render(w, r, http.StatusOK, "run", view{Title: "Run of " + run.Spec.Plan, Here: "runs", Data: run, Refresh: run.State == cert.Running})
 }
 
 // Submissions is GET /submissions.
@@ -268,7 +280,7 @@ func (p *Web) Submission(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
-	return p.render(w, r, http.StatusOK, "submission", view{Title: "Submission " + s.Plan, Here: "submissions", Next: more(r, next), Data: struct {
+	return p.render(w, r, http.StatusOK, "submission", view{Title: submissionTitle(s), Here: "submissions", Next: more(r, next), Data: struct {
 		cert.Submission
 		Results         []cert.Result
 		Section         string
@@ -277,6 +289,13 @@ func (p *Web) Submission(w http.ResponseWriter, r *route.Request) error {
 		Attachments     []cert.Attachment
 		MoreAttachments bool
 	}{s, list, section, []string{cert.SectionResults, cert.SectionResources, cert.SectionAttachments}, r.Query.Get("outcome"), attachments, moreAttachments != ""}})
+}
+
+func submissionTitle(s cert.Submission) string {
+	if s.Plan == "" {
+		return "Submission " + s.Name
+	}
+	return "Submission of " + s.Plan
 }
 
 // logShown bounds how much of a log is in a page, in bytes. The whole is a link away.
@@ -412,6 +431,9 @@ func formatTime(v any) template.HTML {
 		}
 		t = *v
 	}
+	if t.IsZero() {
+		return "–"
+	}
 	t = t.UTC()
 	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time>`, t.Format(time.RFC3339), t.Format("2006-01-02 15:04:05 UTC")))
 }
@@ -468,9 +490,23 @@ func outcomeClass(v any) string {
 	return "other"
 }
 
-func short(id string) string {
-	if len(id) > 12 {
-		return id[:12] + "…"
+// progress is how far a running run's newest attempt has come; nil for any other run.
+func progress(r cert.Run) *cert.Progress {
+	if r.State != cert.Running || len(r.Attempts) == 0 {
+		return nil
 	}
-	return id
+	return &r.Attempts[len(r.Attempts)-1].Progress
+}
+
+// interrupted is how often a run was interrupted by what no job asked for.
+func interrupted(r cert.Run) int {
+	n := 0
+	for _, a := range r.Attempts {
+		for _, i := range a.Interruptions {
+			if !i.Expected {
+				n++
+			}
+		}
+	}
+	return n
 }
