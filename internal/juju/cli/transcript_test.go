@@ -94,7 +94,7 @@ func TestTranscriptsAreReadWhole(t *testing.T) {
 	t.Parallel()
 	names, err := filepath.Glob("testdata/*.txt")
 	require.NoError(t, err)
-	require.Len(t, names, 19)
+	require.Len(t, names, 20)
 	for _, name := range names {
 		data, err := os.ReadFile(name)
 		require.NoError(t, err)
