@@ -147,6 +147,7 @@ func TestShowRunOfAFailedRunDoesNotFail(t *testing.T) {
 	require.Equal(t, "timeout", r.Results["failure.type"])
 	require.Equal(t, "took longer than 5 minutes", r.Results["failure.message"])
 	require.Equal(t, "true", r.Results["delivered"])
+	require.NotContains(t, r.Results, "phase")
 }
 
 func TestCancelRunTakesTheOneInProgress(t *testing.T) {

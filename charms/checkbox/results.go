@@ -53,7 +53,9 @@ func runDetails(run order.Run) map[string]any {
 		"plan": run.Spec.Plan, "origin": string(run.Origin), "attempt": run.Attempt, "delivered": run.Delivered,
 	}
 	set(results, "title", run.Spec.Title)
-	set(results, "phase", string(run.Progress.Phase))
+	if run.State.Final() && !run.Delivered {
+		set(results, "phase", string(run.Progress.Phase))
+	}
 	if run.State == order.Running {
 		set(results, "current-job", run.Progress.CurrentJob)
 	}
