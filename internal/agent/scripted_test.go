@@ -364,6 +364,28 @@ func TestDispatchRefreshesTheUnit(t *testing.T) {
 	g.until("the unit is refreshed", 20*time.Second, func() bool { return exists(mark) })
 }
 
+func TestUnitIsRefreshedWhenWhatItSaysHasChanged(t *testing.T) {
+	t.Parallel()
+	idle := order.AgentStatus{Controller: "enrolled"}
+	ended := idle
+	ended.Undelivered = 1
+	running := idle
+	running.Current = &order.Run{Report: order.Report{Run: "r1", Progress: order.Progress{Phase: order.Testing}}}
+	further := running
+	further.Undelivered = 1
+	require.NotEqual(t, said(idle), said(ended), "the last run is delivered")
+	require.NotEqual(t, said(idle), said(running))
+	require.Equal(t, said(running), said(further), "a unit that runs a plan does not say what is to be delivered")
+}
+
+func TestPatternsThatNoRegularExpressionIsAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{`([`, `(a`, `a)`, `[a`, `*`, `a\`} {
+		require.ErrorContains(t, checkSpec(order.Spec{Plan: small.Plan, Exclude: []string{pattern}}), "as a regular expression: ", pattern)
+	}
+	require.NoError(t, checkSpec(order.Spec{Plan: small.Plan, Match: []string{`.*::a`, `(?!b).*`, `(?<=a)b`, `a{1,2}`, `[]a]`, `(?i:x)`, `(a)\1`}}))
+}
+
 func TestAnotherBinaryTakesOverWhenIdle(t *testing.T) {
 	t.Parallel()
 	g, _ := scriptedRig(t, small)
