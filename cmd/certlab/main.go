@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(std.err, "certlab: %v (see certlab --help)\n", err)
+		fmt.Fprintf(std.err, "certlab: %v (see %s --help)\n", err, commandOf(err))
 		return 2
 	}
 	err = command.Run()
@@ -77,6 +77,17 @@ func run(ctx context.Context, args []string, std streams) int {
 		fmt.Fprintf(std.err, "certlab: %v\n", err)
 		return 1
 	}
+}
+
+// commandOf is the command whose help tells what was wrong with the arguments.
+func commandOf(err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil {
+		if node := wrong.Context.Selected(); node != nil {
+			return node.FullPath()
+		}
+	}
+	return "certlab"
 }
 
 func newParser(ctx context.Context, std streams) (*kong.Kong, error) {

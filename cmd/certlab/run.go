@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"certlab/internal/cert"
@@ -63,20 +64,43 @@ func (f formatFlag) showRun(std streams, r cert.Run, err error) error {
 		return f.write(std, r, err)
 	}
 	rows := [][]string{
-		{"Id", r.ID}, {"Machine", r.Hostname}, {"Plan", r.Spec.Plan}, {"State", string(r.State)}, {"Asked for by", r.Origin + " " + r.RequestedBy},
+		{"Id", r.ID}, {"Machine", r.Hostname}, {"Plan", r.Spec.Plan}, {"State", string(r.State)}, {"Asked for by", askedBy(r)},
 		{"Created", timeText(&r.Created)}, {"Started", timeText(r.Started)}, {"Finished", timeText(r.Finished)},
 	}
 	if r.Failure != nil {
 		rows = append(rows, []string{"Failure", r.Failure.Type + ": " + r.Failure.Message})
 	}
 	for _, a := range r.Attempts {
-		rows = append(rows, []string{fmt.Sprintf("Attempt %d", a.Number), fmt.Sprintf("%s, %s, %d of %d jobs %s", a.State, a.Progress.Phase, a.Progress.JobsDone, a.Progress.JobsPlanned, a.Progress.CurrentJob)})
+		rows = append(rows, []string{fmt.Sprintf("Attempt %d", a.Number), attemptText(a)})
 		for _, i := range a.Interruptions {
 			rows = append(rows, []string{"Interrupted", fmt.Sprintf("%s by %s at %s", i.Job, i.Cause, timeText(&i.At))})
 		}
 	}
 	rows = append(rows, []string{"Results", countsText(r.Counts)}, []string{"Submission", r.Submission}, []string{"URL", r.URL})
 	return table(std.out, nil, rows)
+}
+
+func askedBy(r cert.Run) string {
+	if r.RequestedBy == "" {
+		return r.Origin
+	}
+	return fmt.Sprintf("%s (%s)", r.Origin, r.RequestedBy)
+}
+
+// attemptText leaves out what is not known yet, and the phase and the job of an attempt that is over.
+func attemptText(a cert.Attempt) string {
+	texts := []string{string(a.State)}
+	going := a.State == cert.Running
+	if going && a.Progress.Phase != "" {
+		texts = append(texts, a.Progress.Phase)
+	}
+	if a.Progress.JobsPlanned > 0 {
+		texts = append(texts, fmt.Sprintf("%d of %d jobs", a.Progress.JobsDone, a.Progress.JobsPlanned))
+	}
+	if going && a.Progress.CurrentJob != "" {
+		texts = append(texts, a.Progress.CurrentJob)
+	}
+	return strings.Join(texts, ", ")
 }
 
 type runStartCmd struct {
