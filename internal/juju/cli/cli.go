@@ -61,6 +61,12 @@ type command struct {
 // silent ends a command with exit code 1 and no further text.
 var errSilent = errors.New("silent")
 
+// instead says what the lab has in the place of commands of Juju's that it has not.
+var instead = map[string]string{
+	"ssh": "In the local lab: certlab lab shell MACHINE|UNIT, or certlab lab exec MACHINE|UNIT -- COMMAND",
+	"scp": "In the local lab: certlab lab exec MACHINE|UNIT -- cat FILE >COPY, or tee FILE <COPY to send one",
+}
+
 // Main runs one command line (without the leading "juju") and returns its exit code: 0, 1 when the command failed, 2 when it was
 // not understood.
 func Main(ctx context.Context, env Env, args []string) int {
@@ -89,6 +95,9 @@ func Main(ctx context.Context, env Env, args []string) int {
 	cmd := lookup(rest[0])
 	if cmd == nil {
 		c.errorf("unrecognized command: juju %s", rest[0])
+		if hint := instead[rest[0]]; hint != "" {
+			fmt.Fprintln(c.Stderr, hint)
+		}
 		return 1
 	}
 	return c.run(cmd, rest[1:])

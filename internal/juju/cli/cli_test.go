@@ -74,6 +74,7 @@ func TestOptionsAreReadAsJujuReadsThem(t *testing.T) {
 		{[]string{"status", "--format", "xml"}, "ERROR invalid value \"xml\" for option --format: unknown format \"xml\"\n", 2},
 		{[]string{"add-unit", "ctrl", "-n", "x"}, "ERROR invalid value \"x\" for option -n: strconv.ParseInt: parsing \"x\": invalid syntax\n", 2},
 		{[]string{"nosuch"}, "ERROR unrecognized command: juju nosuch\n", 1},
+		{[]string{"ssh", "ctrl/0"}, "ERROR unrecognized command: juju ssh\nIn the local lab: certlab lab shell MACHINE|UNIT, or certlab lab exec MACHINE|UNIT -- COMMAND\n", 1},
 		{[]string{"run", "ctrl/0", "typed", "--wait=1s", "--background"}, "ERROR cannot specify both --wait and --background\n", 2},
 		{[]string{"add-unit", "-n2", "nosuch"}, "ERROR application \"nosuch\" not found (not found)\n", 1},
 	} {
