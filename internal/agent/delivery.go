@@ -11,6 +11,9 @@ import (
 	"certlab/internal/order"
 )
 
+// restartFailures is how many polls of a controller that was there may fail in a row before it counts as unreachable.
+const restartFailures = 3
+
 // poll asks the controller for orders, again and again.
 func (a *Agent) poll(ctx context.Context) {
 	failures := 0
@@ -37,7 +40,10 @@ func (a *Agent) poll(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		a.noteController(controller, err)
+		// A controller that restarts cuts its polls off and is back in seconds, which is nobody's concern.
+		if err == nil || refused(err) || failures >= restartFailures || a.controllerState() != "enrolled" {
+			a.noteController(controller, err)
+		}
 		if err != nil {
 			failures++
 			a.pause(ctx, controller, backoff(failures-1, a.opts.RetryLimit))
