@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -73,7 +74,7 @@ func (f formatFlag) showRun(std streams, r cert.Run, err error) error {
 	for _, a := range r.Attempts {
 		rows = append(rows, []string{fmt.Sprintf("Attempt %d", a.Number), attemptText(a)})
 		for _, i := range a.Interruptions {
-			rows = append(rows, []string{"Interrupted", fmt.Sprintf("%s by %s at %s", i.Job, i.Cause, timeText(&i.At))})
+			rows = append(rows, []string{"Interrupted", fmt.Sprintf("%s by %s at %s", cmp.Or(i.Job, "no job"), i.Cause, timeText(&i.At))})
 		}
 	}
 	rows = append(rows, []string{"Results", countsText(r.Counts)}, []string{"Submission", r.Submission}, []string{"URL", r.URL})
