@@ -84,6 +84,24 @@ func TestTheDesiredStateIsAppliedWhileItRuns(t *testing.T) {
 	l.cancel = nil
 }
 
+func TestTheServiceEndsAlthoughAgentsWaitForOrders(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, 0)
+	l := newLab(t, a)
+	a.poll(0)
+	status := make(chan int, 1)
+	go func() { status <- l.call(a.http, "GET", l.url()+"/agent/v1/poll?wait=50", nil, nil) }()
+	select {
+	case <-status:
+		require.Fail(t, "there was nothing to answer with")
+	case <-time.After(300 * time.Millisecond):
+	}
+	begin := time.Now()
+	l.stop()
+	require.Less(t, time.Since(begin), shutdownTime/2)
+	require.Equal(t, http.StatusOK, <-status)
+}
+
 func TestTheCharmIsToldOfChanges(t *testing.T) {
 	t.Parallel()
 	told := filepath.Join(t.TempDir(), "told")

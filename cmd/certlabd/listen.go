@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -129,15 +130,19 @@ func (s *service) stop(l *listener) {
 	<-l.done
 }
 
+// stopListening ends both listeners at once: what one of them still took while the other ends could be lost to a restore.
 func (s *service) stopListening() {
+	s.lab.End()
 	s.mu.Lock()
 	all := []*listener{s.tls, s.local}
 	s.mu.Unlock()
+	var stopped sync.WaitGroup
 	for _, l := range all {
 		if l != nil {
-			s.stop(l)
+			stopped.Go(func() { s.stop(l) })
 		}
 	}
+	stopped.Wait()
 }
 
 // rootOnly drops connections of others than root and the service's own user.

@@ -36,6 +36,8 @@ type Lab struct {
 	hub     hub
 	index   chan struct{} // asks the indexer to look
 	refresh chan struct{} // asks for the charm's dispatch
+	ending  chan struct{} // closed by End
+	endOnce sync.Once
 
 	desired atomic.Pointer[order.ControllerDesired]
 	agents  atomic.Pointer[map[string]string] // public key → machine id
@@ -59,7 +61,7 @@ func New(o Options) *Lab {
 	if o.Reader == nil {
 		o.Reader = ReadSubmission
 	}
-	l := &Lab{Options: o, index: make(chan struct{}, 1), refresh: make(chan struct{}, 1),
+	l := &Lab{Options: o, index: make(chan struct{}, 1), refresh: make(chan struct{}, 1), ending: make(chan struct{}),
 		seen: make(map[string]time.Time), used: make(map[string]time.Time)}
 	l.hub.waiters = make(map[string]chan struct{})
 	l.desired.Store(&order.ControllerDesired{})

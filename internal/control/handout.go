@@ -53,6 +53,9 @@ func (l *Lab) Wake(machine string) {
 	l.Refresh()
 }
 
+// End answers all who wait for news, now and from now on, so that a service that ends need not wait for them.
+func (l *Lab) End() { l.endOnce.Do(func() { close(l.ending) }) }
+
 // Next returns what a machine's agent should do next, and waits up to wait for there to be something. It records that the orders were
 // handed out. Below the free space that must stay, no orders are handed out; cancellations are. still is asked after each wait whether
 // the agent is still the one that may have them.
@@ -81,6 +84,8 @@ func (l *Lab) Next(ctx context.Context, machine string, wait time.Duration, stil
 		}
 		select {
 		case <-ctx.Done():
+			return nil, nil, nil
+		case <-l.ending:
 			return nil, nil, nil
 		case <-news:
 		}
