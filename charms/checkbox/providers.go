@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"certlab/internal/durable"
 	"certlab/internal/hooks"
 )
 
@@ -90,7 +91,7 @@ func (a agent) place(ctx context.Context, name string, sum func(hash.Hash) error
 	if err := os.Rename(temp, dir); err != nil {
 		return "", err
 	}
-	return dir, syncDir(a.providersDir())
+	return dir, durable.SyncDir(a.providersDir())
 }
 
 // removeOldProviders deletes what no run can need any more.
@@ -289,13 +290,4 @@ func copyInto(ctx context.Context, to io.Writer, from string) error {
 	defer f.Close()
 	_, err = io.Copy(to, f)
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

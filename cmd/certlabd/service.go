@@ -21,6 +21,7 @@ import (
 
 	"certlab/internal/blobs"
 	"certlab/internal/control"
+	"certlab/internal/durable"
 	"certlab/internal/order"
 	"certlab/internal/server"
 	"certlab/internal/server/api"
@@ -309,7 +310,7 @@ func (s *service) publish() error {
 	if have, err := os.ReadFile(path); err == nil && string(have) == string(text) {
 		return nil
 	}
-	if err := writeFile(path, text, 0o644); err != nil {
+	if err := durable.WriteFile(path, text, 0o644); err != nil {
 		return fmt.Errorf("cannot publish the certificate authorities: %w", err)
 	}
 	s.lab.Refresh()
@@ -337,35 +338,4 @@ func (s *service) health(ctx context.Context) order.ControllerHealth {
 		h.Problem = "the desired state has not been applied yet"
 	}
 	return h
-}
-
-// writeFile writes a file so that it is there whole or not at all.
-func writeFile(path string, text []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -29,6 +29,7 @@ import (
 
 	"certlab/internal/cert"
 	"certlab/internal/client"
+	"certlab/internal/durable"
 	"certlab/internal/order"
 )
 
@@ -92,7 +93,7 @@ func newLab(t *testing.T, agents ...*agent) *lab {
 func (l *lab) write() {
 	text, err := json.Marshal(l.desired)
 	require.NoError(l.t, err)
-	require.NoError(l.t, writeFile(filepath.Join(l.dir, order.ControllerDesiredFile), text, 0o600))
+	require.NoError(l.t, durable.WriteFile(filepath.Join(l.dir, order.ControllerDesiredFile), text, 0o600))
 }
 
 // apply makes the desired state the one in force.

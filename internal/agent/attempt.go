@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"certlab/internal/agent/checkbox"
+	"certlab/internal/durable"
 	"certlab/internal/order"
 )
 
@@ -309,7 +310,7 @@ func (t *attempt) writeLauncher(spec order.Spec) error {
 		if err != nil {
 			return fail(order.FailCheckbox, "cannot use the secret environment: %v", err)
 		}
-		if err := writeDurable(t.secretPath(), []byte(text), 0o600); err != nil {
+		if err := durable.WriteFile(t.secretPath(), []byte(text), 0o600); err != nil {
 			return fail(order.FailSpool, "%v", err)
 		}
 		launcher.SecretFile = t.secretPath()
@@ -318,7 +319,7 @@ func (t *attempt) writeLauncher(spec order.Spec) error {
 	if err != nil {
 		return fail(order.FailCheckbox, "%v", err)
 	}
-	if err := writeDurable(t.launcherPath(), []byte(text), 0o600); err != nil {
+	if err := durable.WriteFile(t.launcherPath(), []byte(text), 0o600); err != nil {
 		return fail(order.FailSpool, "%v", err)
 	}
 	// What is in the process's environment wins over [environment], and root's jobs see all of it: so what was asked for is in both,
@@ -551,7 +552,7 @@ func (t *attempt) watchStart(ctx context.Context, dir string) (*exited, error) {
 
 // stopKeeper has the keeper end Checkbox.
 func (t *attempt) stopKeeper(dir string) {
-	if err := writeDurable(filepath.Join(dir, cancelFile), nil, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, cancelFile), nil, 0o600); err != nil {
 		t.agent.opts.Log.Error("cannot cancel", "error", err)
 	}
 	var k kept

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"certlab/internal/agent/checkbox"
+	"certlab/internal/durable"
 	"certlab/internal/order"
 	"certlab/internal/results"
 )
@@ -152,7 +153,7 @@ func (t *attempt) finish() error {
 			submission = to
 		}
 	}
-	if err := syncDir(spool); err != nil {
+	if err := durable.SyncDir(spool); err != nil {
 		return err
 	}
 	a.releaseSnaps()

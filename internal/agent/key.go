@@ -15,6 +15,8 @@ import (
 	"math/big"
 	"os"
 	"time"
+
+	"certlab/internal/durable"
 )
 
 const keyFile = "key.pem"
@@ -39,7 +41,7 @@ func loadKey(path string) (*agentKey, error) {
 		}
 		// Linking instead of renaming: of two that make a key at once, both use the one that came first.
 		temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
-		if err := writeDurable(temporary, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		if err := durable.WriteFile(temporary, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 			return nil, err
 		}
 		err = os.Link(temporary, path)

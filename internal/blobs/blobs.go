@@ -21,6 +21,8 @@ import (
 	"regexp"
 	"sync"
 	"time"
+
+	"certlab/internal/durable"
 )
 
 // A Store is a directory of blobs. It is safe for concurrent use by one process.
@@ -61,7 +63,7 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("cannot open the blob store: %w", err)
 	}
 	for _, d := range []string{dir, filepath.Dir(dir)} {
-		if err := syncDir(d); err != nil {
+		if err := durable.SyncDir(d); err != nil {
 			return nil, fmt.Errorf("cannot open the blob store: %w", err)
 		}
 	}
@@ -153,7 +155,7 @@ func (s *Store) Append(ctx context.Context, u Upload, at int64, r io.Reader, com
 		return at, false, fmt.Errorf("cannot write the upload: %w", err)
 	}
 	if at == 0 {
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 			return 0, false, fmt.Errorf("cannot write the upload: %w", err)
 		}
 	}
@@ -227,7 +229,7 @@ func (s *Store) place(path, sha string) error {
 		return fmt.Errorf("cannot store the upload: %w", err)
 	}
 	for _, d := range []string{filepath.Dir(target), s.dir} {
-		if err := syncDir(d); err != nil {
+		if err := durable.SyncDir(d); err != nil {
 			return fmt.Errorf("cannot store the upload: %w", err)
 		}
 	}
@@ -358,15 +360,6 @@ func (r reader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.r.Read(p)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Discard forgets an upload that will not be continued.

@@ -19,6 +19,7 @@ import (
 
 	"certlab/internal/blobs"
 	"certlab/internal/cert"
+	"certlab/internal/durable"
 	"certlab/internal/sqlite"
 	"certlab/internal/version"
 )
@@ -81,7 +82,7 @@ func BackupTo(ctx context.Context, data Data, db *sqlite.DB, store *blobs.Store,
 	if err := os.Link(f.Name(), path); err != nil {
 		return made, fmt.Errorf("cannot back up to %s: %w", path, err)
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return made, fmt.Errorf("cannot back up to %s: %w", path, err)
 	}
 	return cert.Backup{Path: path, SHA256: hex.EncodeToString(sum.Sum(nil)), Size: count.n}, nil

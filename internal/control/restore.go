@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"certlab/internal/cert"
+	"certlab/internal/durable"
 	"certlab/internal/sqlite"
 )
 
@@ -92,12 +93,12 @@ func Stage(ctx context.Context, data Data, path string, now time.Time) (done cer
 		}
 		done.SetAside = filepath.Join(data.Dir, s.Aside)
 	}
-	if err := syncDir(data.Dir); err != nil {
+	if err := durable.SyncDir(data.Dir); err != nil {
 		return done, fmt.Errorf("cannot restore: %w", err)
 	}
 	text, err := json.Marshal(s)
 	if err == nil {
-		err = writeFile(filepath.Join(data.Dir, stagedName), text)
+		err = durable.WriteFile(filepath.Join(data.Dir, stagedName), text, 0o600)
 	}
 	if err != nil {
 		return done, fmt.Errorf("cannot restore: %w", err)
@@ -162,7 +163,7 @@ func unpack(ctx context.Context, r io.Reader, dir string) (m manifest, err error
 		return m, rejected("it is cut off: %d members are missing, %s among them", len(want), name)
 	}
 	for d := range dirs {
-		if err := syncDir(d); err != nil {
+		if err := durable.SyncDir(d); err != nil {
 			return m, err
 		}
 	}
@@ -217,9 +218,9 @@ func PutInPlace(data Data) (aside string, err error) {
 		return "", fmt.Errorf("cannot put the restored copy in place: %w", err)
 	}
 	if s.Aside == "" {
-		return "", syncDir(data.Dir)
+		return "", durable.SyncDir(data.Dir)
 	}
-	return filepath.Join(data.Dir, s.Aside), syncDir(data.Dir)
+	return filepath.Join(data.Dir, s.Aside), durable.SyncDir(data.Dir)
 }
 
 // swap moves what is in place aside, then the copy in, and removes the copy's directory. It can be repeated: "aside.done" in the copy
@@ -234,14 +235,14 @@ func swap(dir, copied, aside string) error {
 			}
 		}
 		if aside != "" {
-			if err := syncDir(filepath.Join(dir, aside)); err != nil {
+			if err := durable.SyncDir(filepath.Join(dir, aside)); err != nil {
 				return err
 			}
 		}
-		if err := syncDir(dir); err != nil {
+		if err := durable.SyncDir(dir); err != nil {
 			return err
 		}
-		if err := writeFile(mark, nil); err != nil {
+		if err := durable.WriteFile(mark, nil, 0o600); err != nil {
 			return err
 		}
 	}
@@ -251,30 +252,8 @@ func swap(dir, copied, aside string) error {
 			return err
 		}
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(copied)
-}
-
-func writeFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }

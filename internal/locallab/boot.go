@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"certlab/internal/durable"
 )
 
 // bootMain is the first half of a machine's process 1: inside the new namespaces, and still on the host's file system, it puts the
@@ -123,7 +125,7 @@ func mountRoot(c bootConfig, root string) error {
 		}
 	}
 	if fresh {
-		return writeDurably(marker, nil, 0o600)
+		return durable.WriteFile(marker, nil, 0o600)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"certlab/internal/durable"
 	"certlab/internal/juju"
 )
 
@@ -93,7 +94,7 @@ func keepFile(path, target, sum string, h hash.Hash) error {
 	if err := os.Rename(out.Name(), target); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(target))
+	return durable.SyncDir(filepath.Dir(target))
 }
 
 // dropUnused removes the kept files that the model does not name any more.

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"certlab/internal/durable"
 	"certlab/internal/juju"
 )
 
@@ -144,7 +145,7 @@ func (l *Lab) loadSettings(checkbox string) error {
 	if data, err = json.Marshal(l.settings); err != nil {
 		return err
 	}
-	return writeDurably(path, data, 0o600)
+	return durable.WriteFile(path, data, 0o600)
 }
 
 // maxLabs is how many labs a host can run: their numbers are one part of an address.
@@ -243,7 +244,7 @@ func (l *Lab) saveModel(s *juju.State) error {
 	if err != nil {
 		return err
 	}
-	return writeDurably(l.path("model.json"), data, 0o600)
+	return durable.WriteFile(l.path("model.json"), data, 0o600)
 }
 
 // toolProgram is what hook tools are links to, on a machine.

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"certlab/internal/durable"
 )
 
 // A Spec says what a machine is. Two machines may share no Dir.
@@ -136,7 +138,7 @@ func loadIdentity(path string) (identity, error) {
 	if data, err = json.Marshal(id); err != nil {
 		return id, err
 	}
-	return id, writeDurably(path, data, 0o600)
+	return id, durable.WriteFile(path, data, 0o600)
 }
 
 // newUUID returns a random UUID.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"certlab/internal/durable"
 )
 
 // rootlessDirs are what a machine can write in when the lab does not run as root.
@@ -61,7 +63,7 @@ func mountRootless(c bootConfig, root string) error {
 		}
 	}
 	if fresh {
-		return writeDurably(marker, nil, 0o600)
+		return durable.WriteFile(marker, nil, 0o600)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"certlab/internal/durable"
 )
 
 // Bounds of a charm that is unpacked.
@@ -71,7 +73,7 @@ func unpackCharm(archive *os.File, dir string) error {
 	if err := os.Rename(next, dir); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	return os.RemoveAll(old)

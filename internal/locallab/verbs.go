@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"certlab/internal/durable"
 )
 
 // serve answers systemctl until the machine ends.
@@ -416,7 +418,7 @@ func replaceLink(target, link string) error {
 	if err := os.Rename(temporary, link); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(link))
+	return durable.SyncDir(filepath.Dir(link))
 }
 
 func (c *systemctl) disable(name string) {

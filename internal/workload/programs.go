@@ -14,6 +14,8 @@ import (
 	"sort"
 	"strings"
 	"syscall"
+
+	"certlab/internal/durable"
 )
 
 const (
@@ -207,13 +209,13 @@ func copyPrograms(ctx context.Context, source, dir string, stats map[string]stri
 			return err
 		}
 	}
-	if err := syncDir(temp); err != nil {
+	if err := durable.SyncDir(temp); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, dir); err != nil {
 		return err
 	}
-	return syncDir(bin)
+	return durable.SyncDir(bin)
 }
 
 // switchLink points bin/current at the directory called target, atomically.
@@ -232,7 +234,7 @@ func switchLink(bin, target string) error {
 	if err := os.Rename(temp, link); err != nil {
 		return err
 	}
-	return syncDir(bin)
+	return durable.SyncDir(bin)
 }
 
 // removeUnused deletes copies of programs that are neither current nor being run, and what interrupted installations left.

@@ -37,6 +37,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"certlab/internal/durable"
 )
 
 const (
@@ -139,7 +141,7 @@ func (a *Authority) add() error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(a.dir, name+".key"), keyPEM); err != nil {
+	if err := durable.WriteFile(filepath.Join(a.dir, name+".key"), keyPEM, 0o600); err != nil {
 		return err
 	}
 	if len(a.cas) > 0 && now.Before(a.cas[0].cert.NotAfter) {
@@ -160,11 +162,11 @@ func (a *Authority) add() error {
 		for _, der := range old.cross {
 			text = append(text, encodeCertificate(der)...)
 		}
-		if err := writeFile(filepath.Join(a.dir, name+".cross.crt"), text); err != nil {
+		if err := durable.WriteFile(filepath.Join(a.dir, name+".cross.crt"), text, 0o600); err != nil {
 			return err
 		}
 	}
-	if err := writeFile(filepath.Join(a.dir, name+".crt"), encodeCertificate(der)); err != nil {
+	if err := durable.WriteFile(filepath.Join(a.dir, name+".crt"), encodeCertificate(der), 0o600); err != nil {
 		return err
 	}
 	return a.load()
@@ -296,7 +298,7 @@ func (a *Authority) ensureServer() error {
 		return err
 	}
 	// One file, so that a crash cannot leave a key with another key's certificate.
-	if err := writeFile(filepath.Join(a.dir, "server.pem"), append(keyPEM, encodeCertificate(der)...)); err != nil {
+	if err := durable.WriteFile(filepath.Join(a.dir, "server.pem"), append(keyPEM, encodeCertificate(der)...), 0o600); err != nil {
 		return err
 	}
 	a.server, err = a.loadServer()
@@ -379,32 +381,4 @@ func parseCertificate(text []byte) (*x509.Certificate, error) {
 		return nil, errors.New("not a PEM certificate")
 	}
 	return x509.ParseCertificate(block.Bytes)
-}
-
-// writeFile writes a private file so that it is there whole or not at all.
-func writeFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
