@@ -59,7 +59,7 @@ type Run struct {
 	Counts         Counts    `json:"counts,omitempty"`
 	BlockersFailed []string  `json:"blockers_failed,omitempty"` // full ids
 	Files          []File    `json:"files,omitempty"`
-	SubmissionPath string    `json:"submission_path,omitempty"` // on this machine, while it is kept
+	SubmissionPath string    `json:"submission_path,omitempty"` // on this machine, while it is kept: delivered or not
 	Delivered      bool      `json:"delivered"`                 // the controller has acknowledged everything
 	URL            string    `json:"url,omitempty"`             // the controller's page for the run
 }
@@ -72,10 +72,12 @@ type AgentStatus struct {
 	Installing      bool      `json:"installing"`
 	Controller      string    `json:"controller"` // "" not related, "enrolled", "unreachable", "refused"
 	ControllerError string    `json:"controller_error,omitempty"`
+	ControllerSince time.Time `json:"controller_since,omitzero"` // since when it is like that
 	Applied         string    `json:"applied"` // SHA-256 of the desired-state file that is in force
 	Current         *Run      `json:"current,omitempty"`
 	Queued          int       `json:"queued"`
-	Undelivered     int       `json:"undelivered"` // final runs that wait for the controller
+	Undelivered     int       `json:"undelivered"`        // final runs that wait for the controller
+	Problems        []string  `json:"problems,omitempty"` // other trouble that a person should see to, each with what to do
 	Since           time.Time `json:"since"`
 }
 

@@ -76,7 +76,25 @@ type Order struct {
 type Poll struct {
 	Orders []Order  `json:"orders,omitempty"`
 	Cancel []string `json:"cancel,omitempty"` // run ids
+	Resend []Resend `json:"resend,omitempty"`
 }
+
+// A Resend asks for a file that the agent has delivered before and the controller has lost. It is repeated until the agent has uploaded
+// the file again, by the route that it took the first time, or has answered POST /agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}/gone
+// with a FileGone. No Finish follows. Agents keep what they have delivered for some days if they have room for it.
+type Resend struct {
+	Run     string `json:"run"`
+	Attempt int    `json:"attempt"`
+	File
+}
+
+// FileGone says that the agent cannot send a file again.
+type FileGone struct {
+	Reason string `json:"reason"` // for the operator
+}
+
+// TimeHeader is the header of each request of an agent with the time of the machine's clock, RFC 3339 and UTC.
+const TimeHeader = "Certlab-Time"
 
 // Interruption is one time that an attempt's Checkbox stopped without being told to.
 type Interruption struct {
