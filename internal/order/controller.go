@@ -44,7 +44,9 @@ type ControllerHealth struct {
 	Machines int    `json:"machines"`          // that an agent may act for now
 	Running  int    `json:"running"`           // runs in progress
 	DiskLow  bool   `json:"disk_low"`          // less than MinFreeBytes are free: no new runs
-	Problem  string `json:"problem,omitempty"` // one sentence for the operator, with what to do
+	Problem  string `json:"problem,omitempty"` // one sentence for the operator, with what to do: the gravest of Problems
+	// Problems are all that is wrong, the gravest first.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // Files in certlabd's run directory (certlabd run --dir DIR).

@@ -77,6 +77,8 @@ type Poll struct {
 	Orders []Order  `json:"orders,omitempty"`
 	Cancel []string `json:"cancel,omitempty"` // run ids
 	Resend []Resend `json:"resend,omitempty"`
+	// Epoch names the controller's data. It changes when they go back in time, by a restore or a repair: see Held.
+	Epoch string `json:"epoch,omitempty"`
 }
 
 // A Resend asks for a file that the agent has delivered before and the controller has lost. It is repeated until the agent has uploaded
@@ -123,6 +125,7 @@ const (
 	FailCheckbox    = "checkbox-failed"  // Checkbox refused to start or died with a traceback
 	FailSpool       = "spool"            // disk full or unwritable
 	FailAgent       = "agent"            // anything else
+	FailLost        = "lost"             // said by the controller: the machine knows nothing of the run (any more)
 )
 
 // Failure says why a run has no valid submission.
