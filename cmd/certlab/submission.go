@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"certlab/internal/results"
@@ -91,11 +93,20 @@ func withInput(name string, std streams, read func(io.Reader) error) error {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return fmt.Errorf("cannot open submission: %w", err)
+		return fmt.Errorf("cannot open submission %s: %w (give the .tar.xz, submission.json or JUnit report, or - for standard input)", name, plainCause(err))
 	}
 	defer f.Close()
 	if err := read(f); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// plainCause is what the system said of a file, without the call and the name that Go puts before it.
+func plainCause(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }

@@ -26,7 +26,21 @@ type archiveReader struct {
 	src     *sourceReader
 	raw     *readAhead
 	tar     *tar.Reader
+	at      countingReader // what the tar reader has taken
 	members int
+	last    string // name of the last member that was begun
+}
+
+// countingReader counts what is read through it.
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // boundedReader bounds what unpacking gives.
@@ -52,7 +66,8 @@ func (c *boundedReader) Read(p []byte) (int, error) {
 func newArchiveReader(in *bufio.Reader, src *sourceReader, limits Limits) *archiveReader {
 	a := &archiveReader{limits: limits, src: src}
 	a.raw = newReadAhead(&boundedReader{r: newUnxz(in, limits.Dictionary), lim: limits, src: src})
-	a.tar = tar.NewReader(a.raw)
+	a.at.r = a.raw
+	a.tar = tar.NewReader(&a.at)
 	return a
 }
 
@@ -85,6 +100,7 @@ func (a *archiveReader) next() (Member, error) {
 		if h.Size > a.limits.MemberSize {
 			return Member{}, inMember(limitError("member-size", a.limits.MemberSize), name)
 		}
+		a.last = name
 		return Member{Name: name, Size: h.Size}, nil
 	}
 }
@@ -150,7 +166,7 @@ func memberName(name string, max int) (string, error) {
 func (a *archiveReader) finish() error {
 	buf := make([]byte, 32<<10)
 	for {
-		n, err := a.raw.Read(buf)
+		n, err := a.at.Read(buf)
 		for _, b := range buf[:n] {
 			if b != 0 {
 				return &Error{Kind: TrailingData, Detail: "something follows the end of the tar archive"}
@@ -174,9 +190,23 @@ func (a *archiveReader) failed(err error) error {
 	case errors.As(err, &e):
 		return e
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &Error{Kind: Truncated, Detail: "the archive ends too early", Err: err}
+		return &Error{Kind: Truncated, Detail: "the tar archive ends too early" + a.after(), Offset: a.at.n, Err: err}
+	case errors.Is(err, tar.ErrHeader):
+		detail := "what was packed is no tar archive"
+		if a.members > 0 {
+			detail = "the tar archive is damaged" + a.after()
+		}
+		return &Error{Kind: Corrupt, Detail: detail, Offset: a.at.n}
 	}
-	return &Error{Kind: Corrupt, Err: err}
+	return &Error{Kind: Corrupt, Detail: "the tar archive is damaged" + a.after(), Offset: a.at.n, Err: err}
+}
+
+// after says where in the archive the reader is.
+func (a *archiveReader) after() string {
+	if a.last == "" {
+		return ""
+	}
+	return " after the header of " + clip(a.last, maxQuoted/2)
 }
 
 // memberReader reads the current member; its errors are *Error.
@@ -195,8 +225,7 @@ func readArchive(in *bufio.Reader, src *sourceReader, opts Options) (*Submission
 	defer a.Close()
 	sub := new(Submission)
 	held := &budget{left: opts.Limits.Held, max: opts.Limits.Held}
-	seen := make(map[string]int)
-	var again []string // names that came more than once
+	seen := make(sightings)
 	found := false
 	for {
 		m, err := a.next()
@@ -206,14 +235,11 @@ func readArchive(in *bufio.Reader, src *sourceReader, opts Options) (*Submission
 		if err != nil {
 			return nil, err
 		}
-		if err := held.take(2*len(m.Name) + 128); err != nil {
+		if err := held.take(len(m.Name) + memberCost); err != nil {
 			return nil, err
 		}
-		if seen[m.Name]++; seen[m.Name] > 1 {
-			if !strings.HasPrefix(m.Name, outputDir) && !strings.HasPrefix(m.Name, attachmentDir) {
-				return nil, duplicate(m.Name)
-			}
-			again = append(again, m.Name)
+		if seen.add(m.Name) > 1 && !strings.HasPrefix(m.Name, outputDir) && !strings.HasPrefix(m.Name, attachmentDir) {
+			return nil, duplicate(m.Name)
 		}
 		sub.Members = append(sub.Members, m)
 		if m.Name == submissionName {
@@ -229,7 +255,7 @@ func readArchive(in *bufio.Reader, src *sourceReader, opts Options) (*Submission
 	if !found {
 		return nil, &Error{Kind: NoSubmission, Detail: "the archive has no " + submissionName}
 	}
-	return sub, sub.assign(seen, again)
+	return sub, sub.assign(seen)
 }
 
 func duplicate(name string) error {
@@ -274,37 +300,57 @@ func slug(id string) string {
 	return b.String()
 }
 
+// sightings are the members of an archive by name.
+type sightings map[string]*sighting
+
+type sighting struct {
+	name          string
+	times, claims int // how often the archive has it, and how many jobs would have written it
+}
+
+func (s sightings) add(name string) (times int) {
+	if s[name] == nil {
+		s[name] = &sighting{name: name}
+	}
+	s[name].times++
+	return s[name].times
+}
+
+// outputs are the members that Checkbox would have written for a job, nil those that are not there.
+func (s sightings) outputs(section Section, r *Result) (stdout, stderr *sighting) {
+	dir := outputDir
+	if section == Attachments || r.Plugin == pluginAttachment {
+		dir = attachmentDir
+	}
+	name := dir + slug(r.ID)
+	return s[name], s[name+stderrSuffix]
+}
+
 // assign finds each job's output among the members, and judges members that came more than once: with jobs whose ids give the
 // same name Checkbox writes such archives, without it is a trick.
-func (s *Submission) assign(seen map[string]int, again []string) error {
-	claims := make(map[string]int)
-	names := func(section Section, r *Result) (stdout, stderr string) {
-		dir := outputDir
-		if section == Attachments || r.Plugin == pluginAttachment {
-			dir = attachmentDir
-		}
-		stdout = dir + slug(r.ID)
-		return stdout, stdout + stderrSuffix
-	}
+func (s *Submission) assign(seen sightings) error {
 	for section, r := range s.Records() {
-		stdout, stderr := names(section, r)
-		claims[stdout]++
-		claims[stderr]++
+		stdout, stderr := seen.outputs(section, r)
+		for _, m := range []*sighting{stdout, stderr} {
+			if m != nil {
+				m.claims++
+			}
+		}
 	}
-	for _, name := range again {
-		if claims[name] < seen[name] {
-			return duplicate(name)
+	for _, m := range s.Members {
+		if at := seen[m.Name]; at.times > 1 && at.claims < at.times {
+			return duplicate(m.Name)
 		}
 	}
 	for section, r := range s.Records() {
-		stdout, stderr := names(section, r)
-		if seen[stdout] > 0 {
-			r.Stdout = stdout
-			r.SharedOutput = claims[stdout] > 1
+		stdout, stderr := seen.outputs(section, r)
+		if stdout != nil {
+			r.Stdout = stdout.name
+			r.SharedOutput = stdout.claims > 1
 		}
-		if seen[stderr] > 0 {
-			r.Stderr = stderr
-			r.SharedOutput = r.SharedOutput || claims[stderr] > 1
+		if stderr != nil {
+			r.Stderr = stderr.name
+			r.SharedOutput = r.SharedOutput || stderr.claims > 1
 		}
 	}
 	return nil

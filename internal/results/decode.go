@@ -68,11 +68,14 @@ func (d *decoder) complete() {
 // fields reads an object and refuses a key that comes twice: two readers could take two different values.
 func (d *decoder) fields(path string, field func(key string) error) error {
 	seen := make(map[string]bool)
+	cost := 0
+	defer func() { d.held.give(cost) }()
 	return d.object(func(key string) error {
 		if seen[key] {
 			return d.place(&Error{Kind: DuplicateKey, Field: join(path, key), Detail: "the key is there twice"})
 		}
-		if err := d.take(len(key)); err != nil {
+		cost += keyCost + len(key)
+		if err := d.take(keyCost + len(key)); err != nil {
 			return err
 		}
 		seen[key] = true
@@ -156,13 +159,20 @@ func (d *decoder) valueAt(max int) (Value, error) {
 }
 
 // extraAt keeps a value that this reader does not know under key.
-func (d *decoder) extraAt(extra *map[string]json.RawMessage, path, key string) error {
+func (d *decoder) extraAt(extra *map[string]json.RawMessage, key string) error {
 	v, err := d.valueAt(d.opts.Limits.Value)
 	if err != nil {
 		return err
 	}
+	return d.addExtra(extra, key, v)
+}
+
+func (d *decoder) addExtra(extra *map[string]json.RawMessage, key string, v Value) error {
 	if v.JSON == nil {
 		v.JSON = json.RawMessage(fmt.Sprintf(`{"certlab_omitted_bytes":%d}`, v.Size))
+	}
+	if err := d.take(entryCost + len(key)); err != nil {
+		return err
 	}
 	if *extra == nil {
 		*extra = make(map[string]json.RawMessage)
@@ -231,7 +241,13 @@ func (d *decoder) texts(path string, read func(string) (string, error)) (map[str
 		return nil, d.wrong(path, "an object")
 	}
 	m := make(map[string]string)
+	if err := d.take(mapCost); err != nil {
+		return nil, err
+	}
 	err := d.fields(path, func(key string) (err error) {
+		if err := d.take(entryCost + len(key)); err != nil {
+			return err
+		}
 		m[key], err = read(join(path, key))
 		return err
 	})
@@ -261,7 +277,7 @@ func (d *decoder) origin(path string) error {
 				return err
 			}
 		}
-		return d.extraAt(&d.sub.Extra, at, at)
+		return d.extraAt(&d.sub.Extra, at)
 	})
 }
 
@@ -354,7 +370,7 @@ func (d *decoder) record(path string, index int) (Result, error) {
 			}
 			return nil
 		}
-		return d.recordExtra(&r, at, key)
+		return d.recordExtra(&r, key)
 	})
 	if err != nil {
 		return r, err
@@ -375,16 +391,16 @@ func (d *decoder) record(path string, index int) (Result, error) {
 // constants are fields that have said the same in every record of every version; they are kept only if they ever say something else.
 var constants = map[string]string{"type": `"test"`, "project": `"certification"`}
 
-func (d *decoder) recordExtra(r *Result, path, key string) error {
-	if err := d.extraAt(&r.Extra, path, key); err != nil {
+func (d *decoder) recordExtra(r *Result, key string) error {
+	v, err := d.valueAt(d.opts.Limits.Value)
+	if err != nil {
 		return err
 	}
-	if want, ok := constants[key]; ok && string(r.Extra[key]) == want {
-		if delete(r.Extra, key); len(r.Extra) == 0 {
-			r.Extra = nil
-		}
+	if want, ok := constants[key]; ok && string(v.JSON) == want {
+		d.held.give(len(v.JSON))
+		return nil
 	}
-	return nil
+	return d.addExtra(&r.Extra, key, v)
 }
 
 func (d *decoder) duration(field *float64, path string) error {
@@ -466,7 +482,7 @@ func (d *decoder) rejected(path string) error {
 			case "template_id":
 				return d.set(&r.TemplateID, d.stringAt, at)
 			}
-			return d.extraAt(&r.Extra, at, key)
+			return d.extraAt(&r.Extra, key)
 		})
 		if r.ID == "" {
 			r.ID = r.ShortID
@@ -487,7 +503,7 @@ func (d *decoder) launcher(path string) error {
 	return d.fields(path, func(section string) (err error) {
 		at := join(path, section)
 		if d.peek() != '{' { // not seen, but merged launchers are built by hand
-			return d.extraAt(&d.sub.Extra, at, at)
+			return d.extraAt(&d.sub.Extra, at)
 		}
 		d.sub.Launcher[section], err = d.texts(at, d.looseAt)
 		return err

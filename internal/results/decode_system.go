@@ -50,7 +50,7 @@ func (d *decoder) system(key string) error {
 	case "dkms_info", "devices", "raw-devices-dmi", "modprobe-info", "pci_subsystem_id", "bto-info", "image-version", "buildstamp":
 		return d.other(key)
 	}
-	return d.extraAt(&d.sub.Extra, key, key)
+	return d.extraAt(&d.sub.Extra, key)
 }
 
 // loose reads an object of escaped texts that may have something else among them.
@@ -94,7 +94,7 @@ func (d *decoder) memory(path string) error {
 			m.Swap, err = number(at)
 			return err
 		}
-		return d.extraAt(&d.sub.Extra, at, at)
+		return d.extraAt(&d.sub.Extra, at)
 	})
 }
 
@@ -104,12 +104,15 @@ func (d *decoder) packages(path string) error {
 		if d.peek() != '{' {
 			return d.wrong(path, "an object")
 		}
+		before := d.held.left
 		m, err := d.loose(path)
 		if err != nil {
 			return err
 		}
-		d.sub.System.Packages = append(d.sub.System.Packages, Package{Name: m["name"], Version: m["version"]})
-		return d.take(64)
+		p := Package{Name: m["name"], Version: m["version"]}
+		d.held.left = before // the rest is not kept
+		d.sub.System.Packages = append(d.sub.System.Packages, p)
+		return d.take(packageCost + len(p.Name) + len(p.Version))
 	})
 }
 
@@ -124,7 +127,7 @@ func (d *decoder) snaps(path string) error {
 			return err
 		}
 		d.sub.System.Snaps = append(d.sub.System.Snaps, m)
-		return d.take(recordCost)
+		return d.take(entryCost)
 	})
 }
 
@@ -137,7 +140,10 @@ func (d *decoder) collectors(path string) error {
 			if name == "version" {
 				return d.set(&s.CollectorsVersion, d.stringAt, at)
 			}
-			return d.extraAt(&d.sub.Extra, at, at)
+			return d.extraAt(&d.sub.Extra, at)
+		}
+		if err := d.take(collectorCost + len(name)); err != nil {
+			return err
 		}
 		c, err := d.collector(at)
 		s.Collectors[name] = c
@@ -161,7 +167,7 @@ func (d *decoder) collector(path string) (Collector, error) {
 				return d.outputs(&c, at)
 			}
 		}
-		return d.extraAt(&d.sub.Extra, at, at)
+		return d.extraAt(&d.sub.Extra, at)
 	})
 	return c, err
 }
@@ -184,7 +190,7 @@ func (d *decoder) outputs(c *Collector, path string) error {
 			c.ReturnCode, _ = strconv.Atoi(text)
 			return err
 		}
-		return d.extraAt(&d.sub.Extra, at, at)
+		return d.extraAt(&d.sub.Extra, at)
 	})
 }
 

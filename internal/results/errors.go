@@ -2,9 +2,7 @@ package results
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"strings"
 	"sync/atomic"
 )
 
@@ -40,34 +38,9 @@ type Error struct {
 	Field  string // for BadField, DuplicateKey: where in the document, such as results[3].io_log
 	Line   int    // for BadJSON, BadXML, BadField: from 1; 0 if not known
 	Column int    // bytes, from 1
-	Offset int64  // bytes from the start of the document
+	Offset int64  // bytes from the start of the document; of what was unpacked for a fault of the tar archive, of the file for one of xz
 	Detail string
 	Err    error // the cause, if there is one
-}
-
-// Error says it in one line.
-func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString("cannot read submission")
-	if e.Member != "" {
-		fmt.Fprintf(&b, ": %s", printable(e.Member))
-	}
-	if e.Line > 0 {
-		fmt.Fprintf(&b, ": line %d, column %d", e.Line, e.Column)
-	}
-	if e.Field != "" {
-		fmt.Fprintf(&b, ": %s", printable(e.Field))
-	}
-	if e.Kind == LimitExceeded {
-		fmt.Fprintf(&b, ": exceeds limit %s (%d)", e.Limit, e.Max)
-	}
-	if e.Detail != "" {
-		fmt.Fprintf(&b, ": %s", printable(e.Detail))
-	}
-	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
-	}
-	return b.String()
 }
 
 // Unwrap returns the cause.
@@ -117,15 +90,4 @@ func (s *sourceReader) failure(err error) error {
 		return e
 	}
 	return err
-}
-
-// printable replaces what would disturb a terminal or a log.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r < ' ', r >= 0x7f && r < 0xa0, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
-			return '\uFFFD'
-		}
-		return r
-	}, s)
 }

@@ -53,9 +53,11 @@ type junit struct {
 	flat   bool              // a test case directly below <testsuites>, as only Checkbox writes it
 	plain  int               // test cases with nothing in them
 	result *Result           // the open test case
-	keep   head
-	sink   io.Writer
-	into   bool // text belongs to the result's log
+	// comments are the open test case's, which may have very many elements.
+	comments strings.Builder
+	keep     head
+	sink     io.Writer
+	into     bool // text belongs to the result's log
 }
 
 func (j *junit) start(name string, attributes []attribute) error {
@@ -73,11 +75,17 @@ func (j *junit) start(name string, attributes []attribute) error {
 		}
 		j.root = attrs
 		j.sub.Title = attrs["name"]
+		for key, value := range attrs {
+			if err := j.take(entryCost + len(key) + len(value)); err != nil {
+				return err
+			}
+		}
 	}
 	j.path = append(j.path, name)
 	switch {
 	case name == "testsuite":
 		j.suites = append(j.suites, attrs["name"])
+		return j.take(len(attrs["name"]))
 	case name == "testcase" && j.result == nil:
 		j.flat = j.flat || parent == "testsuites"
 		return j.testcase(attrs)
@@ -122,6 +130,7 @@ func (j *junit) testcase(attrs map[string]string) error {
 			r.Extra = make(map[string]json.RawMessage)
 		}
 		r.Extra[key] = quote(value)
+		cost += entryCost
 	}
 	if err := j.take(cost); err != nil {
 		return err
@@ -163,11 +172,11 @@ func (j *junit) detail(name string, attrs map[string]string) error {
 		j.result.Outcome = outcome
 	}
 	if message := attrs["message"]; message != "" && outcome != "" {
-		if j.result.Comments != "" {
-			j.result.Comments += "\n"
+		if j.comments.Len() > 0 {
+			j.comments.WriteByte('\n')
 		}
-		j.result.Comments += message
-		return j.take(len(message) + 1)
+		j.comments.WriteString(message)
+		return j.take(2 * (len(message) + 1)) // while the builder grows
 	}
 	return nil
 }
@@ -194,6 +203,8 @@ func (j *junit) end(name string) error {
 	case name == "testcase" && j.result != nil && (len(j.path) == 0 || j.path[len(j.path)-1] != "testcase"):
 		r := j.result
 		r.Status = statusOf(r.Outcome)
+		r.Comments = j.comments.String()
+		j.comments.Reset()
 		r.Log = strings.Trim(string(j.keep.b), "\r\n\t ")
 		j.logs -= int64(len(r.Log))
 		if r.Outcome == Pass {

@@ -106,8 +106,20 @@ type budget struct {
 	left, max int64
 }
 
-// recordCost is about what a Result costs besides its strings.
-const recordCost = 512
+// What things cost besides the bytes of their texts: about what they and the maps and slices that they are in occupy, while these
+// grow.
+const (
+	recordCost    = 1024 // a Result, which is also copied into the lists by plugin
+	memberCost    = 256
+	entryCost     = 128 // an entry in a map
+	mapCost       = 320
+	keyCost       = 64 // a key that is remembered while its object is read
+	packageCost   = 96
+	collectorCost = 384
+)
+
+// give takes back what is not held any more.
+func (b *budget) give(n int) { b.left += int64(n) }
 
 func (b *budget) take(n int) error {
 	if b.left -= int64(n); b.left < 0 {

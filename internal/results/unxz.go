@@ -58,9 +58,11 @@ func (u *unxz) explain(err error) error {
 	case errors.Is(err, xz.ErrData) && u.in.padded():
 		return trailing()
 	case errors.Is(err, xz.ErrBuf), err == io.EOF, errors.Is(err, xz.ErrFormat) && u.in.n < streamHeader:
-		return &Error{Kind: Truncated, Detail: "the archive ends too early", Err: io.ErrUnexpectedEOF}
+		return &Error{Kind: Truncated, Detail: "the archive ends too early", Offset: u.in.n, Err: io.ErrUnexpectedEOF}
+	case errors.Is(err, xz.ErrOptions), errors.Is(err, xz.ErrUnsupportedCheck):
+		return &Error{Kind: Corrupt, Detail: "the archive says that it was packed in a way that xz does not know"}
 	}
-	return &Error{Kind: Corrupt, Err: err}
+	return &Error{Kind: Corrupt, Detail: "what xz packed is damaged", Offset: u.in.n}
 }
 
 const streamHeader = 12
@@ -102,8 +104,12 @@ func (t *tailReader) padded() bool {
 	return err == nil && t.tail == [2]byte{'Y', 'Z'} && t.zeros > 0
 }
 
+// Read fills p as far as the file goes, so that places in errors do not depend on how the file comes.
 func (t *tailReader) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
+	n, err := io.ReadFull(t.r, p)
+	if err == io.ErrUnexpectedEOF {
+		err = nil // the library takes an end that comes with bytes for the end of all bytes
+	}
 	for i := n - 1; ; i-- { // only the end matters
 		if i < 0 {
 			t.zeros += n

@@ -141,6 +141,7 @@ func (x *xmlScanner) element(h xmlHandler) error {
 		return err
 	}
 	var attributes []attribute
+	held := 0 // bytes of them
 	for {
 		x.space()
 		switch {
@@ -160,10 +161,11 @@ func (x *xmlScanner) element(h xmlHandler) error {
 		if len(attributes) == maxAttributes {
 			return x.bad("an element with more than %d attributes", maxAttributes)
 		}
-		a, err := x.attribute()
+		a, err := x.attribute(x.maxText - held)
 		if err != nil {
 			return err
 		}
+		held += len(a.name) + len(a.value)
 		for _, b := range attributes {
 			if a.name == b.name {
 				return x.bad("attribute %s is there twice", a.name)
@@ -175,7 +177,8 @@ func (x *xmlScanner) element(h xmlHandler) error {
 
 const maxAttributes = 64
 
-func (x *xmlScanner) attribute() (attribute, error) {
+// attribute reads one whose value has at most max bytes.
+func (x *xmlScanner) attribute(max int) (attribute, error) {
 	name, err := x.name()
 	if err != nil {
 		return attribute{}, err
@@ -193,7 +196,7 @@ func (x *xmlScanner) attribute() (attribute, error) {
 	x.skip(1)
 	var b []byte
 	keep := func(chunk []byte) error {
-		if len(b)+len(chunk) > x.maxText {
+		if len(b)+len(chunk) > max {
 			return x.place(limitError("string", int64(x.maxText)))
 		}
 		b = append(b, chunk...)

@@ -41,6 +41,7 @@ var allowed = map[string][]string{
 	"internal/pack":     {},
 	"internal/juju":     {},
 	"internal/version":  {},
+	"internal/fuzztest": {},
 	"internal/durable":  {},
 
 	// Test support may drive what it supports with the model of Juju.
