@@ -10,7 +10,7 @@ SLOW    := ./tests/integration ./internal/juju/cli ./internal/agent ./internal/l
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint build pack bench soak clean FORCE
+.PHONY: help setup demo test lint build pack bench quote soak clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,16 @@ $(BIN)/pebble: go.mod
 pack: build ## The charms of this machine's architecture, into build/charms (PLATFORMS="amd64 arm64" for both)
 	@scripts/pack $(or $(PLATFORMS),$(ARCH))
 
-bench: setup pack ## The benchmarks, as ratios against something measured in the same run
-	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) go test -run '^$$' -bench . -benchmem ./tests/bench/...
+bench: setup ## The benchmarks: a table with its machine and date, also in build/bench.md; fails if a goal is not met
+	@$(MAKE) --no-print-directory pack PLATFORMS="amd64 arm64"
+	@mkdir -p build/bench && rm -f build/bench/rows.jsonl build/bench/rows.jsonl.made
+	@CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble CERTLAB_BENCH_ROWS=$(CURDIR)/build/bench/rows.jsonl \
+	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) \
+		go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 30m ./tests/bench; failed=$$?; \
+	go run ./tests/bench/table && exit $$failed
+
+quote: ## Put the figures of the last make bench into the documents that quote them
+	go run ./tests/bench/table -write README.md docs/reference/measurements.md
 
 soak: setup pack ## The interruption tests again and again: make soak MINUTES=30
 	CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble \
