@@ -3,7 +3,6 @@ package results_test
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -135,38 +134,4 @@ func TestBadXML(t *testing.T) {
 			require.Equal(t, c.limit, e.Limit)
 		})
 	}
-}
-
-func FuzzRead(f *testing.F) {
-	for _, name := range []string{"v2.9.1-odd", "v5.0.0-odd"} {
-		data, err := os.ReadFile("testdata/" + name + ".tar.xz")
-		require.NoError(f, err)
-		f.Add(data)
-		members := unpack(f, "testdata/"+name+".tar.xz")
-		f.Add(members["submission.json"])
-		f.Add(members["submission.junit"])
-	}
-	f.Add([]byte(document))
-	f.Add([]byte(`<testsuites><testcase name="a"><failure>&lt;</failure></testcase></testsuites>`))
-	limits := results.Limits{CompressedSize: 1 << 20, TotalSize: 4 << 20, Dictionary: 1 << 20}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		sub, err := results.Read(bytes.NewReader(data), results.Options{Limits: limits, KeepLog: 1000})
-		if err != nil {
-			var e *results.Error
-			require.ErrorAs(t, err, &e)
-			return
-		}
-		// What was read can be written in every format, and read back from two of them with the same outcomes.
-		var text, csv, junit, js bytes.Buffer
-		require.NoError(t, results.WriteText(&text, sub))
-		require.NoError(t, results.WriteCSV(&csv, sub))
-		require.NoError(t, results.WriteJSON(&js, sub))
-		require.NoError(t, results.WriteJUnit(&junit, sub))
-		back, err := results.Read(&junit, results.Options{})
-		require.NoError(t, err)
-		require.Len(t, back.Results, len(sub.Results))
-		for i := range back.Results {
-			require.Equal(t, sub.Results[i].Outcome.Class() == results.Passed, back.Results[i].Outcome.Class() == results.Passed)
-		}
-	})
 }

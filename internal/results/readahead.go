@@ -29,21 +29,23 @@ func newReadAhead(r io.Reader) *readAhead {
 		full: make(chan aheadBuffer, aheadBuffers), empty: make(chan []byte, aheadBuffers),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	for range aheadBuffers {
-		a.empty <- make([]byte, aheadSize)
-	}
 	go a.run(r)
 	return a
 }
 
 func (a *readAhead) run(r io.Reader) {
 	defer close(a.stopped)
-	for {
+	for made := 0; ; {
 		var buf []byte
-		select {
-		case buf = <-a.empty:
-		case <-a.stop:
-			return
+		if len(a.empty) == 0 && made < aheadBuffers { // a small archive needs only one
+			made++
+			buf = make([]byte, aheadSize)
+		} else {
+			select {
+			case buf = <-a.empty:
+			case <-a.stop:
+				return
+			}
 		}
 		n, err := 0, error(nil)
 		for n < len(buf) && err == nil {

@@ -196,9 +196,11 @@ func (s *scanner) array(item func(i int) error) error {
 // text reads a string of at most max bytes.
 func (s *scanner) text(max int) (string, error) {
 	var b []byte
+	s.peek()
+	start := s.place(limitError("string", int64(max)))
 	err := s.str(false, func(chunk []byte) error {
 		if len(b)+len(chunk) > max {
-			return s.place(limitError("string", int64(max)))
+			return start
 		}
 		b = append(b, chunk...)
 		return nil

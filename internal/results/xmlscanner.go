@@ -195,9 +195,10 @@ func (x *xmlScanner) attribute(max int) (attribute, error) {
 	q := x.buf[x.pos]
 	x.skip(1)
 	var b []byte
+	start := x.place(limitError("string", int64(x.maxText)))
 	keep := func(chunk []byte) error {
 		if len(b)+len(chunk) > max {
-			return x.place(limitError("string", int64(x.maxText)))
+			return start
 		}
 		b = append(b, chunk...)
 		return nil
