@@ -32,6 +32,17 @@ type Store struct {
 
 	mu   sync.Mutex
 	busy map[string]bool // uploads in progress
+
+	onStep func(step string)
+}
+
+// OnStep has fn called before and after each step that changes the disk, where tests cut the power. It is set before the store is used.
+func (s *Store) OnStep(fn func(step string)) { s.onStep = fn }
+
+func (s *Store) step(name string) {
+	if s.onStep != nil {
+		s.onStep(name)
+	}
 }
 
 // Errors that callers tell apart.
@@ -116,8 +127,9 @@ func (s *Store) Offset(u Upload) (int64, error) {
 
 // Append writes the bytes of r at offset, which must be where the durable bytes end (*OffsetError otherwise). What arrived before r
 // failed is kept and durable; offset is then where to go on, and err is r's. complete means that the whole is in place under its hash and that commit, which records it
-// somewhere, has succeeded: between the two no blob is removed. If commit fails, the bytes have to be uploaded again. ErrHash and
-// ErrSize discard the upload: it starts again at 0.
+// somewhere, has succeeded: between the two no blob is removed. If commit fails, the bytes stay durable, and an Append of nothing at
+// their end tries again. ErrHash and ErrSize discard the upload: it starts again at 0. A blob of that hash that is there already is
+// replaced, so that bytes that were damaged on disk can be uploaded again.
 func (s *Store) Append(ctx context.Context, u Upload, at int64, r io.Reader, commit func() error) (offset int64, complete bool, err error) {
 	path, err := s.partial(u)
 	if err != nil {
@@ -146,11 +158,17 @@ func (s *Store) Append(ctx context.Context, u Upload, at int64, r io.Reader, com
 	if _, err := f.Seek(at, io.SeekStart); err != nil {
 		return at, false, fmt.Errorf("cannot write the upload: %w", err)
 	}
-	written, copyErr := io.Copy(f, io.LimitReader(reader{ctx, r}, u.Size-at+1))
+	s.step("write")
+	to := io.Writer(f)
+	if at == u.Size {
+		to = io.Discard // the file may share its bytes with the blob: an excess must not reach it
+	}
+	written, copyErr := io.Copy(to, io.LimitReader(reader{ctx, r}, u.Size-at+1))
 	offset = at + written
 	if offset > u.Size {
 		return 0, false, s.discard(path, ErrSize)
 	}
+	s.step("written")
 	if err := f.Sync(); err != nil {
 		return at, false, fmt.Errorf("cannot write the upload: %w", err)
 	}
@@ -176,9 +194,13 @@ func (s *Store) Append(ctx context.Context, u Upload, at int64, r io.Reader, com
 	if err := s.place(path, u.SHA256); err != nil {
 		return offset, false, err
 	}
+	s.step("placed")
 	if err := commit(); err != nil {
-		return 0, false, err
+		return offset, false, err
 	}
+	s.step("recorded")
+	// What is left of it when this fails, or a crash comes before, is swept like uploads that were given up.
+	_ = os.Remove(path)
 	return offset, true, nil
 }
 
@@ -219,21 +241,45 @@ func hasHash(f *os.File, sha string) error {
 	return nil
 }
 
-// place puts the synced file at path where its hash says.
+// place puts the synced file at path where its hash says, too: until the blob is recorded, the upload can go on.
 func (s *Store) place(path, sha string) error {
 	target := s.path(sha)
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return fmt.Errorf("cannot store the upload: %w", err)
 	}
-	if err := os.Rename(path, target); err != nil {
+	err := os.Link(path, target)
+	if errors.Is(err, fs.ErrExist) {
+		err = replace(path, target)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot store the upload: %w", err)
 	}
+	s.step("linked")
 	for _, d := range []string{filepath.Dir(target), s.dir} {
 		if err := durable.SyncDir(d); err != nil {
 			return fmt.Errorf("cannot store the upload: %w", err)
 		}
 	}
 	return nil
+}
+
+// replace makes target another name of the file at path.
+func replace(path, target string) error {
+	have, err := os.Stat(target)
+	if err != nil {
+		return err
+	}
+	if want, err := os.Stat(path); err != nil || os.SameFile(have, want) {
+		return err
+	}
+	over := path + ".over"
+	if err := os.Remove(over); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(path, over); err != nil {
+		return err
+	}
+	return os.Rename(over, target)
 }
 
 // A Blob is an open blob.
@@ -259,6 +305,18 @@ func (s *Store) Open(sha string) (*Blob, error) {
 	return &Blob{f, info.Size()}, nil
 }
 
+// Size returns the size of a blob. The error is fs.ErrNotExist if there is none.
+func (s *Store) Size(sha string) (int64, error) {
+	if !shaPattern.MatchString(sha) {
+		return 0, fs.ErrNotExist
+	}
+	info, err := os.Stat(s.path(sha))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 // Verify reads a blob and checks that it has its hash: ErrHash, or fs.ErrNotExist.
 func (s *Store) Verify(ctx context.Context, sha string) error {
 	b, err := s.Open(sha)
@@ -274,6 +332,15 @@ func (s *Store) Verify(ctx context.Context, sha string) error {
 		return ErrHash
 	}
 	return nil
+}
+
+// OlderThan reports whether a blob was put in place before then. One that is not there is not.
+func (s *Store) OlderThan(sha string, then time.Time) bool {
+	if !shaPattern.MatchString(sha) {
+		return false
+	}
+	info, err := os.Stat(s.path(sha))
+	return err == nil && info.ModTime().Before(then)
 }
 
 // RemoveUnless removes a blob unless used reports that it is still named somewhere. No upload commits while it asks and removes.

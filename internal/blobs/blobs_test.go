@@ -103,9 +103,20 @@ func TestWhatIsWrongIsNotStored(t *testing.T) {
 	_, complete, err := s.Append(ctx, u, 0, bytes.NewReader(content), func() error { return failed })
 	require.ErrorIs(t, err, failed)
 	require.False(t, complete)
-	_, complete, err = s.Append(ctx, u, 0, bytes.NewReader(content), committed)
+	at, err = s.Offset(u)
 	require.NoError(t, err)
-	require.True(t, complete, "after a commit that failed it can be uploaded again")
+	require.Equal(t, u.Size, at, "after a commit that failed the bytes are still there")
+	_, _, err = s.Append(ctx, u, u.Size, bytes.NewReader([]byte("x")), fail)
+	require.ErrorIs(t, err, ErrSize)
+	require.NoError(t, s.Verify(ctx, u.SHA256), "an excess does not reach the blob")
+	_, _, err = s.Append(ctx, u, 0, bytes.NewReader(content), func() error { return failed })
+	require.ErrorIs(t, err, failed)
+	_, complete, err = s.Append(ctx, u, u.Size, bytes.NewReader(nil), committed)
+	require.NoError(t, err)
+	require.True(t, complete, "nothing more has to be uploaded")
+	at, err = s.Offset(u)
+	require.NoError(t, err)
+	require.Zero(t, at, "nothing is left of the upload")
 }
 
 func TestABlobIsRemovedUnlessItIsUsed(t *testing.T) {

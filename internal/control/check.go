@@ -40,8 +40,14 @@ func Check(ctx context.Context, data Data) (CheckReport, error) {
 	if out.Schema, err = db.Schema(ctx); err != nil {
 		return out, err
 	}
-	if err := db.Check(ctx); err != nil {
-		add("%v", err)
+	damage, err := db.Check(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, d := range damage {
+		add("database: %s", d)
+	}
+	if len(damage) > 0 {
 		return out, nil
 	}
 	if _, err := os.Stat(data.Blobs()); errors.Is(err, fs.ErrNotExist) {

@@ -173,7 +173,9 @@ func TestRetentionRemovesWhatIsOldAndNothingElse(t *testing.T) {
 	require.Equal(t, 1, count())
 	require.NoError(t, f.Blobs.Verify(ctx, shared))
 	require.Error(t, f.Blobs.Verify(ctx, only))
-	require.NoError(t, f.DB.Check(ctx))
+	problems, err := f.DB.Check(ctx)
+	require.NoError(t, err)
+	require.Empty(t, problems)
 }
 
 // TestARestoreSurvivesAPowerCutAtEachStep cuts the swap at every rename, and starts again.

@@ -161,6 +161,26 @@ CREATE TABLE sessions (
 	created INTEGER NOT NULL,
 	expires INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+`, `
+CREATE TABLE meta ( -- what is known of the data as a whole, and how far background work has come
+	name  TEXT PRIMARY KEY,
+	value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE bad_files ( -- files whose bytes are not what they should be
+	sha256 TEXT PRIMARY KEY,
+	reason TEXT NOT NULL,
+	found  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE gone_files ( -- files that their machine cannot send again
+	run     TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+	attempt INTEGER NOT NULL,
+	sha256  TEXT NOT NULL,
+	reason  TEXT NOT NULL,
+	said    INTEGER NOT NULL,
+	PRIMARY KEY (run, attempt, sha256)
+) STRICT, WITHOUT ROWID;
 `}
 
 // A NewerError says that a later release has written the database.

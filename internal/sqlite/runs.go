@@ -126,7 +126,7 @@ func removed(ctx context.Context, q query, id string) error {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
 	default:
-		return fmt.Errorf("cannot read runs: %w", err)
+		return noted(q, "FROM removed_runs", fmt.Errorf("cannot read runs: %w", err))
 	}
 }
 
@@ -305,27 +305,36 @@ func (db *DB) Used(ctx context.Context, sha string) (bool, error) {
 	var n int
 	err := db.w.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM files WHERE sha256 = ?)", sha).Scan(&n)
 	if err != nil {
-		return false, fmt.Errorf("cannot read files: %w", err)
+		return false, db.note("table files", fmt.Errorf("cannot read files: %w", err))
 	}
 	return n == 1, nil
 }
 
 // EachFile calls fn with the hash and size of every file that is named by a run, each hash once.
 func (db *DB) EachFile(ctx context.Context, fn func(sha string, size int64) error) error {
-	rows, err := db.r.QueryContext(ctx, "SELECT sha256, max(size) FROM files GROUP BY sha256 ORDER BY sha256")
-	if err != nil {
-		return fmt.Errorf("cannot read files: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var sha string
-		var size int64
-		if err := rows.Scan(&sha, &size); err != nil {
-			return fmt.Errorf("cannot read files: %w", err)
-		}
-		if err := fn(sha, size); err != nil {
+	after := ""
+	for {
+		files, err := db.FilesAfter(ctx, after, 1000)
+		if err != nil || len(files) == 0 {
 			return err
 		}
+		for _, f := range files {
+			if err := fn(f.SHA256, f.Size); err != nil {
+				return err
+			}
+			after = f.SHA256
+		}
 	}
-	return rows.Err()
+}
+
+// FilesAfter returns the next files that are named by a run, in the order of their hashes, each hash once.
+func (db *DB) FilesAfter(ctx context.Context, sha string, limit int) ([]Stored, error) {
+	return list(ctx, db.r, func(s scanner) (f Stored, err error) { return f, s.Scan(&f.SHA256, &f.Size) },
+		"SELECT sha256, max(size) FROM files WHERE sha256 > ? GROUP BY sha256 ORDER BY sha256 LIMIT ?", sha, limit)
+}
+
+// Stored is a file's bytes.
+type Stored struct {
+	SHA256 string
+	Size   int64
 }

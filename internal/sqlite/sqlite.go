@@ -14,6 +14,9 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"regexp"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -25,7 +28,21 @@ import (
 type DB struct {
 	path string
 	w    *sql.DB // one connection
-	r    *sql.DB
+	r    reads
+
+	gate      sync.RWMutex // held for reading by each write
+	refusal   string       // why no write is taken; empty: they are
+	damage    atomic.Pointer[Damage]
+	full      atomic.Bool // the last write failed for want of room
+	frozen    atomic.Bool // the last write failed because the file system is read-only
+	onTrouble func()
+	onStep    func(step string)
+}
+
+// reads are the connections that read. What they find out about the storage is noted.
+type reads struct {
+	*sql.DB
+	db *DB
 }
 
 // readers bounds the connections that read.
@@ -41,8 +58,18 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx); err != nil {
+	err = db.loadDamage()
+	if err == nil {
+		err = db.migrate(ctx)
+	}
+	if err == nil && db.damage.Load() == nil {
+		err = db.makeEpoch(ctx)
+	}
+	if err != nil {
 		db.Close()
+		if Damaged(err) {
+			return nil, fmt.Errorf("cannot open database %s: it is damaged (%s): %w", path, repairHint, err)
+		}
 		return nil, err
 	}
 	return db, nil
@@ -98,7 +125,9 @@ func open(path string) (*DB, error) {
 		return nil, fmt.Errorf("cannot open database %s: %w", path, err)
 	}
 	r.SetMaxOpenConns(readers)
-	return &DB{path: path, w: w, r: r}, nil
+	db := &DB{path: path, w: w}
+	db.r = reads{r, db}
+	return db, nil
 }
 
 // Close closes the database.
@@ -108,6 +137,23 @@ func (db *DB) Close() error {
 
 // write runs fn in one transaction, which is durable when write returns nil.
 func (db *DB) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	db.gate.RLock()
+	defer db.gate.RUnlock()
+	if err := db.writable(); err != nil {
+		return err
+	}
+	db.step("begin")
+	if err := db.transact(ctx, fn); err != nil {
+		return db.note("writing", err)
+	}
+	db.step("committed")
+	if full, frozen := db.full.Swap(false), db.frozen.Swap(false); full || frozen {
+		db.troubled()
+	}
+	return nil
+}
+
+func (db *DB) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	tx, err := db.w.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("cannot begin a transaction: %w", err)
@@ -116,10 +162,38 @@ func (db *DB) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	if err := fn(tx); err != nil {
 		return err
 	}
+	db.step("commit")
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("cannot commit: %w", err)
 	}
 	return nil
+}
+
+// OnStep has fn called before and after each transaction and its commit, where tests cut the power. It is set before the database is used.
+func (db *DB) OnStep(fn func(step string)) { db.onStep = fn }
+
+func (db *DB) step(name string) {
+	if db.onStep != nil {
+		db.onStep(name)
+	}
+}
+
+// noted looks at an error of a query as DB.note does. Those of a transaction are looked at by write.
+func noted(q query, text string, err error) error {
+	if r, ok := q.(reads); ok {
+		return r.db.note(tableOf(text), err)
+	}
+	return err
+}
+
+var fromPattern = regexp.MustCompile(`(?i)\bFROM\s+([a-z_]+)`)
+
+// tableOf names the first table of a query, for people.
+func tableOf(text string) string {
+	if m := fromPattern.FindStringSubmatch(text); m != nil {
+		return "table " + m[1]
+	}
+	return "reading"
 }
 
 // query is what reading needs: *sql.DB and *sql.Tx have it.
@@ -132,19 +206,19 @@ type query interface {
 func list[T any](ctx context.Context, q query, scan func(scanner) (T, error), text string, args ...any) ([]T, error) {
 	rows, err := q.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot query the database: %w", err)
+		return nil, noted(q, text, fmt.Errorf("cannot query the database: %w", err))
 	}
 	defer rows.Close()
 	out := []T{}
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read the database: %w", err)
+			return nil, noted(q, text, fmt.Errorf("cannot read the database: %w", err))
 		}
 		out = append(out, v)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("cannot read the database: %w", err)
+		return nil, noted(q, text, fmt.Errorf("cannot read the database: %w", err))
 	}
 	return out, nil
 }
@@ -158,7 +232,7 @@ func one[T any](ctx context.Context, q query, scan func(scanner) (T, error), mis
 		return v, missing
 	}
 	if err != nil {
-		return v, fmt.Errorf("cannot read the database: %w", err)
+		return v, noted(q, text, fmt.Errorf("cannot read the database: %w", err))
 	}
 	return v, nil
 }

@@ -131,17 +131,18 @@ func (db *DB) AddUpload(ctx context.Context, run cert.Run, f cert.File) (string,
 	return id, added, err
 }
 
-// NextPending returns the oldest submission that waits to be indexed, or nil.
+// NextPending returns the oldest submission that waits to be indexed, or nil. Those whose bytes are known to be lost are left out.
 func (db *DB) NextPending(ctx context.Context) (*cert.Submission, error) {
-	rows, err := list(ctx, db.r, scanSubmission, "SELECT "+submissionColumns+submissionTables+" WHERE s.index_state = 'pending' ORDER BY s.seq LIMIT 1")
+	rows, err := list(ctx, db.r, scanSubmission, "SELECT "+submissionColumns+submissionTables+` WHERE s.index_state = 'pending'
+		AND NOT EXISTS (SELECT 1 FROM bad_files b WHERE b.sha256 = s.sha256) ORDER BY s.seq LIMIT 1`)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	return &rows[0].Submission, nil
 }
 
-// SaveIndex replaces what is known of a submission's content, in one transaction. The plan of a run that a person added by hand is
-// taken from its archive.
+// SaveIndex replaces what is known of a submission's content, in one transaction. The plan of a run that has none, because a person
+// added it by hand or its row was rebuilt by a repair, is taken from its archive.
 func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) error {
 	return db.write(ctx, func(tx *sql.Tx) error {
 		seq, run, err := clearIndex(ctx, tx, submission)
@@ -170,7 +171,7 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 			string(x.System), seq); err != nil {
 			return fmt.Errorf("cannot store the submission: %w", err)
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE runs SET plan = ?, spec = json_set(spec, '$.plan', ?) WHERE id = ? AND origin = 'upload' AND plan = ''",
+		if _, err := tx.ExecContext(ctx, "UPDATE runs SET plan = ?, spec = json_set(spec, '$.plan', ?) WHERE id = ? AND plan = ''",
 			x.Plan, x.Plan, run); err != nil {
 			return fmt.Errorf("cannot store the run: %w", err)
 		}
