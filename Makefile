@@ -53,10 +53,10 @@ bench: setup ## The benchmarks: a table with its machine and date, also in build
 quote: ## Put the figures of the last make bench into the documents that quote them
 	go run ./tests/bench/table -write README.md docs/reference/measurements.md
 
-soak: setup pack ## The interruption tests again and again: make soak MINUTES=30
+soak: setup pack ## Random kills in a lab, and a check that nothing is lost: make soak SEED=1 MINUTES=30
 	CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble \
 	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) \
-		scripts/soak $(or $(MINUTES),10)
+		scripts/soak $(or $(SEED),1) $(or $(MINUTES),10)
 
 clean: ## Remove what was built; the local lab and .venv stay
 	rm -rf build
