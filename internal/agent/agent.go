@@ -37,6 +37,17 @@ type Options struct {
 	ReportEvery  time.Duration // the least time between two reports of a run; 2 s
 	RetryLimit   time.Duration // the longest time between two tries at the controller; 1 min
 	PollWait     time.Duration // of a long poll; 50 s
+	WriteRetry   time.Duration // between two tries to write on a disk that is full; 10 s
+	MinFree      int64         // bytes that must be free to begin a run; 64 MiB
+
+	Now        func() time.Time `json:"-"` // the machine's clock, for people
+	TempDir    string           // where Checkbox may put what it needs for a moment; the system's
+	VMStatFile string           // counts what the kernel ended for want of memory
+	Limits     checkbox.Limits  // of commands of checkbox-cli that only ask it something
+
+	KeepFor   time.Duration // how long delivered files are kept; 7 days
+	KeepBytes int64         // how much of them; 2 GiB
+	KeepFree  int64         // bytes; while less is free nothing is kept; a tenth of the disk, at most 5 GiB
 }
 
 func (o *Options) defaults() {
@@ -52,6 +63,23 @@ func (o *Options) defaults() {
 	set(&o.ReportEvery, 2*time.Second)
 	set(&o.RetryLimit, time.Minute)
 	set(&o.PollWait, 50*time.Second)
+	set(&o.WriteRetry, 10*time.Second)
+	set(&o.KeepFor, 7*24*time.Hour)
+	if o.MinFree == 0 {
+		o.MinFree = 64 << 20
+	}
+	if o.KeepBytes == 0 {
+		o.KeepBytes = 2 << 30
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.TempDir == "" {
+		o.TempDir = os.TempDir()
+	}
+	if o.VMStatFile == "" {
+		o.VMStatFile = "/proc/vmstat"
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -81,7 +109,8 @@ type Agent struct {
 	opts   Options
 	key    *agentKey
 	bootID string
-	since  time.Time
+	since  time.Time // by the machine's clock
+	began  time.Time // the same moment by the clock that only counts
 
 	mu         sync.Mutex
 	changed    chan struct{} // closed and replaced whenever something below changes
@@ -91,6 +120,9 @@ type Agent struct {
 	remote     *remote
 	controller string // "", enrolled, unreachable, refused
 	controlErr string
+	controlAt  time.Time         // since when controller is what it is
+	problems   map[string]string // what a person should see to, by name
+	resends    map[resendKey]order.Resend
 	tool       *checkbox.Tool
 	problem    string
 	installing bool
@@ -124,12 +156,16 @@ func Run(ctx context.Context, opts Options) error {
 			opts.Log.Warn("cannot protect the agent from the kernel's memory killer", "error", err)
 		}
 	}
-	a := &Agent{opts: opts, since: time.Now().UTC(), changed: make(chan struct{}), runs: make(map[string]*run)}
+	a := newAgent(opts)
 	if a.bootID, err = readBootID(opts.BootIDFile); err != nil {
 		return err
 	}
 	if a.key, err = loadKey(filepath.Join(dir, keyFile)); err != nil {
 		return err
+	}
+	if a.key.replaced != nil {
+		opts.Log.Error("the key cannot be used; a new one was made", "error", a.key.replaced)
+		a.trouble("key", fmt.Sprintf("%v; a new key was made, which the controller lets in once the charm has published it", a.key.replaced))
 	}
 	if err := a.load(); err != nil {
 		return err
@@ -137,6 +173,11 @@ func Run(ctx context.Context, opts Options) error {
 	a.apply()
 	opts.Log.Info("agent started", "version", version.Version, "boot", a.bootID, "runs", len(a.order))
 	return a.serve(ctx)
+}
+
+func newAgent(opts Options) *Agent {
+	return &Agent{opts: opts, since: opts.Now().UTC(), began: time.Now(), changed: make(chan struct{}), runs: make(map[string]*run),
+		problems: make(map[string]string), resends: make(map[resendKey]order.Resend)}
 }
 
 // serve runs the agent's parts until one ends or ctx does.
@@ -161,7 +202,7 @@ func (a *Agent) serve(ctx context.Context) error {
 			stop()
 		}
 	})
-	for _, part := range []func(context.Context){a.install, a.work, a.poll, a.reportAll, a.deliverAll, a.dispatch} {
+	for _, part := range []func(context.Context){a.install, a.work, a.poll, a.reportAll, a.deliverAll, a.resendAll, a.housekeep, a.dispatch} {
 		wg.Go(func() { part(ctx) })
 	}
 	wg.Go(func() {
@@ -190,35 +231,47 @@ func (a *Agent) serve(ctx context.Context) error {
 		}
 	})
 	<-ctx.Done()
-	server.Close()
+	// Who waits for a run is told how far it is, rather than cut off.
+	shutdown, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if server.Shutdown(shutdown) != nil {
+		server.Close()
+	}
 	wg.Wait()
 	return nil
 }
 
 // apply reads the desired state anew and puts it into force. What concerns a run holds from the next run on.
 func (a *Agent) apply() {
-	desired, sum, err := readDesired(a.opts.Dir)
+	desired, sum, err := readDesired(a.opts.Dir, order.AgentDesiredFile)
+	stateError := ""
 	if err != nil {
 		a.opts.Log.Error("cannot apply the desired state", "error", err)
-		a.mu.Lock()
-		a.stateError = err.Error()
-		a.notify()
-		a.mu.Unlock()
-		return
+		stateError = err.Error()
+		if desired, sum, err = a.lastDesired(); err != nil || sum == "" || a.configured() {
+			a.mu.Lock()
+			a.stateError = stateError
+			a.notify()
+			a.mu.Unlock()
+			return
+		}
+		a.opts.Log.Warn("the desired state that was in force last goes on", "file", appliedFile)
+	} else {
+		a.keepDesired(sum)
 	}
 	if err := writePublic(a.opts.Dir, a.key, desired); err != nil {
 		a.opts.Log.Error("cannot publish the identity", "error", err)
 	}
-	controller, err := newRemote(a.key, desired.ControllerURLs, desired.ControllerCAs)
+	controller, err := newRemote(a.key, desired.ControllerURLs, desired.ControllerCAs, a.opts.Now)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if sum == a.applied && a.wanted > 0 {
+	if sum == a.applied && a.wanted > 0 && a.stateError == stateError {
 		return
 	}
-	a.stateError = ""
+	a.stateError = stateError
 	if sameController := a.wanted > 0 && fmt.Sprint(a.desired.ControllerURLs, a.desired.ControllerCAs) == fmt.Sprint(desired.ControllerURLs, desired.ControllerCAs); !sameController {
 		a.remote = controller
-		a.controller, a.controlErr = "", ""
+		a.controller, a.controlErr, a.controlAt = "", "", a.now()
 		if err != nil {
 			a.controller, a.controlErr = "unreachable", err.Error()
 		} else if controller != nil {
@@ -228,6 +281,13 @@ func (a *Agent) apply() {
 	a.desired, a.applied = desired, sum
 	a.wanted++
 	a.notify()
+}
+
+// configured reports whether a desired state is in force.
+func (a *Agent) configured() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.wanted > 0
 }
 
 // notify tells who watches that something changed. a.mu must be held.
@@ -385,7 +445,7 @@ func (a *Agent) installOnce(ctx context.Context, desired order.AgentDesired, fou
 	if !checkbox.IsSnap(path) {
 		env = append(env, "PROVIDERPATH="+checkbox.ProviderPath(dir, path))
 	}
-	tool, err := checkbox.Open(ctx, path, env)
+	tool, err := checkbox.Open(ctx, path, env, a.opts.Limits)
 	if err != nil {
 		return nil, err
 	}

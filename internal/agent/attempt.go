@@ -25,8 +25,6 @@ import (
 const (
 	defaultTimeout  = 24 * time.Hour
 	defaultMaxBoots = 20
-	minFree         = 64 << 20 // bytes that must be free to begin a run
-	maxDowntime     = time.Hour
 )
 
 // errLeaving means that the agent ends while an attempt goes on; nothing is decided.
@@ -46,6 +44,7 @@ var errCancelled = errors.New("the run was cancelled")
 
 // work executes the runs, one at a time, oldest first.
 func (a *Agent) work(ctx context.Context) {
+	var trouble complaint
 	for ctx.Err() == nil {
 		a.mu.Lock()
 		a.prune()
@@ -69,11 +68,21 @@ func (a *Agent) work(ctx context.Context) {
 			}
 			continue
 		}
-		if err := a.execute(ctx, next); err != nil && ctx.Err() == nil {
-			// Nothing can be written down: the disk is full or broken. The run stays where it is until that is better.
-			a.opts.Log.Error("cannot go on with a run", "run", next.rec.Run.Run, "error", err)
-			sleep(ctx, 10*time.Second)
+		err := a.execute(ctx, next)
+		if ctx.Err() != nil {
+			return
 		}
+		if err != nil {
+			// Nothing can be written down: the disk is full or broken. The run stays where it is until that is better.
+			id := next.rec.Run.Run
+			trouble.say(a.opts.Log.Error, "cannot go on with a run", "run", id, "error", err)
+			a.trouble("write", fmt.Sprintf("cannot go on with run %s: %v (make room on the machine's disk; the run then goes on by itself)", id, plainly(err)))
+			a.shed()
+			sleep(ctx, a.opts.WriteRetry)
+			continue
+		}
+		trouble.over(a.opts.Log.Info, "runs go on")
+		a.trouble("write", "")
 	}
 }
 
@@ -92,14 +101,18 @@ func (a *Agent) execute(ctx context.Context, r *run) error {
 	}()
 	t := &attempt{agent: a, run: r}
 	var err error
+	var failed *failure
 	switch {
 	case at == stepEnding:
+		t.quiet()
 		return t.finish()
 	case cancelled && at != stepTesting:
 		err = errCancelled
 	default:
 		if at != stepTesting {
-			err = t.prepare(runCtx)
+			if err = t.prepare(runCtx); err != nil && !errors.As(err, &failed) && !errors.Is(err, errCancelled) && runCtx.Err() == nil {
+				return err
+			}
 		}
 		if err == nil {
 			// Not runCtx: a cancelled attempt has to be seen to its end too.
@@ -156,14 +169,15 @@ func (t *attempt) prepare(ctx context.Context) error {
 		rec.Step = stepPreparing
 		rec.Run.State, rec.Run.Progress = order.Running, order.Progress{Phase: order.Preparing}
 		if rec.Run.Started.IsZero() {
-			rec.Run.Started = time.Now().UTC()
+			rec.Run.Started = a.now()
 		}
 		rec.Run.BootID = a.bootID
 	}); err != nil {
-		return fail(order.FailSpool, "cannot begin the run: %v (make room on the machine's disk)", err)
+		return err // nothing could be written down: it is tried again
 	}
-	if free, err := freeBytes(a.opts.Dir); err == nil && free < minFree {
-		return fail(order.FailSpool, "cannot begin the run: only %d MiB are free in %s (make room)", free>>20, a.opts.Dir)
+	a.shed()
+	if free, err := freeBytes(a.opts.Dir); err == nil && free < a.opts.MinFree {
+		return fail(order.FailSpool, "cannot begin the run: only %d MiB are free in %s (make room on the machine's disk, and run the plan again)", free>>20, a.opts.Dir)
 	}
 	dir := t.dir()
 	if err := os.RemoveAll(dir); err != nil {
@@ -353,13 +367,15 @@ func withEnv(tool *checkbox.Tool, add, secrets map[string]string) *checkbox.Tool
 func (a *Agent) waitTool(ctx context.Context) (*checkbox.Tool, error) {
 	for {
 		a.mu.Lock()
-		tool, problem, changed, applied := a.tool, a.problem, a.changed, a.applied
+		tool, problem, changed, applied, broken := a.tool, a.problem, a.changed, a.applied, a.stateError
 		a.mu.Unlock()
 		switch {
 		case tool != nil:
 			return tool, nil
 		case problem != "":
 			return nil, fail(order.FailNoCheckbox, "%s", problem)
+		case applied == "" && broken != "":
+			return nil, fail(order.FailNoCheckbox, "%s", broken)
 		case applied == "":
 			return nil, fail(order.FailNoCheckbox, "nothing says where Checkbox comes from: %s is missing (set checkbox-source)", order.AgentDesiredFile)
 		}
@@ -396,12 +412,12 @@ func (t *attempt) begin(cmd checkbox.Command) error {
 	}
 	console, _ := os.Stat(t.consolePath())
 	s := start{
-		Number: rec.Start + 1, BootID: a.bootID, Created: time.Now().UTC(), Args: cmd.Args, Stdin: cmd.Stdin,
-		Env:     append(slices.Clone(cmd.Env), "CERTLAB_RUN="+rec.Run.Run),
+		Number: rec.Start + 1, BootID: a.bootID, Created: a.now(), Args: cmd.Args, Stdin: cmd.Stdin,
+		Env:     t.withTempDir(append(slices.Clone(cmd.Env), "CERTLAB_RUN="+rec.Run.Run)),
 		Console: t.consolePath(), ConsoleMax: desired.ConsoleMaxBytes, SessionsDir: a.opts.SessionsDir, Description: t.description(),
 		SessionMax: desired.SessionMaxBytes, Timeout: left.Milliseconds(), Silence: desired.SilenceSeconds * 1000,
 		Grace: a.opts.Grace.Milliseconds(), BootIDFile: a.opts.BootIDFile,
-		Terminal: rec.Run.Origin == order.FromInteractive, Oom: os.Geteuid() == 0,
+		Terminal: rec.Run.Origin == order.FromInteractive, Oom: os.Geteuid() == 0, VMStatFile: a.opts.VMStatFile,
 	}
 	if s.Terminal {
 		s.Timeout = 0
@@ -439,41 +455,14 @@ func (t *attempt) timeout(desired order.AgentDesired) time.Duration {
 	return defaultTimeout
 }
 
-// spent is the time that the attempt has taken so far: what the keepers measured, and what lay between them. The latter is by the wall
-// clock, which cannot be trusted across a boot; more than an hour counts as an hour.
-func (t *attempt) spent(rec record) time.Duration {
-	var sum time.Duration
-	var last time.Time
-	for n := 1; n <= rec.Start; n++ {
-		dir := t.agent.startDir(&rec, n)
-		var k kept
-		var e exited
-		if readJSON(filepath.Join(dir, keepFile), &k) != nil {
-			continue
-		}
-		if gap := k.Started.Sub(last); !last.IsZero() && gap > 0 {
-			sum += min(gap, maxDowntime)
-		}
-		elapsed, end := k.Elapsed, k.Beat
-		if readJSON(filepath.Join(dir, exitFile), &e) == nil {
-			elapsed, end = e.Elapsed, e.Ended
-		}
-		sum += time.Duration(elapsed) * time.Millisecond
-		last = end
-	}
-	if gap := time.Since(last); !last.IsZero() && gap > 0 {
-		sum += min(gap, maxDowntime)
-	}
-	return sum
-}
-
 // attend sees the attempt through: it starts what was written down, adopts what lives, resumes what was interrupted. It returns nil
 // once Checkbox has written a valid submission.
 func (t *attempt) attend(ctx context.Context) error {
 	a := t.agent
 	if t.jobs == nil {
 		if err := readJSON(t.jobsPath(), &t.jobs); err != nil {
-			return fail(order.FailAgent, "%v", err)
+			// Then no job counts as one that is meant to be cut off.
+			a.opts.Log.Error("a file of the run was damaged; the run goes on without it", "run", t.rec().Run.Run, "error", err)
 		}
 	}
 	for {
@@ -495,10 +484,16 @@ func (t *attempt) attend(ctx context.Context) error {
 func (t *attempt) watchStart(ctx context.Context, dir string) (*exited, error) {
 	a := t.agent
 	var s start
-	if err := readJSON(filepath.Join(dir, startFile), &s); err != nil {
-		return nil, fail(order.FailAgent, "%v", err)
-	}
 	lock := filepath.Join(dir, startLock)
+	if err := readJSON(filepath.Join(dir, startFile), &s); err != nil {
+		if !locked(lock) && !exists(filepath.Join(dir, keepFile)) {
+			return nil, fail(order.FailAgent, "%v (it was damaged, as by a power cut; run the plan again)", err)
+		}
+		// It has been read by who needs it.
+		a.opts.Log.Error("a file of the run was damaged; the run goes on without it", "run", t.rec().Run.Run, "error", err)
+		rec := t.rec()
+		s = start{Number: rec.Start, Console: t.consolePath(), Terminal: rec.Run.Origin == order.FromInteractive}
+	}
 	if !exists(filepath.Join(dir, keepFile)) && !locked(lock) {
 		if t.rec().Cancel {
 			return nil, errCancelled
@@ -552,13 +547,23 @@ func (t *attempt) watchStart(ctx context.Context, dir string) (*exited, error) {
 
 // stopKeeper has the keeper end Checkbox.
 func (t *attempt) stopKeeper(dir string) {
-	if err := durable.WriteFile(filepath.Join(dir, cancelFile), nil, 0o600); err != nil {
-		t.agent.opts.Log.Error("cannot cancel", "error", err)
+	// Without a temporary file: there may be no room for another.
+	f, err := os.OpenFile(filepath.Join(dir, cancelFile), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.agent.opts.Log.Error("cannot tell a keeper to end Checkbox; it is ended in its place", "error", err)
+		endAll(func() []process { return marked(dir) }, t.agent.opts.Grace)
+		return
 	}
 	var k kept
-	if readJSON(filepath.Join(dir, keepFile), &k) == nil {
+	if readJSON(filepath.Join(dir, keepFile), &k) == nil && k.Keeper.alive() {
 		k.Keeper.signal(syscall.SIGTERM)
+		return
 	}
+	// Who keeps it cannot be told, but what it keeps can be ended, and then it ends too.
+	endAll(func() []process { return marked(dir) }, t.agent.opts.Grace)
 }
 
 // progress publishes how far Checkbox says it is. After a resume it counts only what was left; what was done before is added.
@@ -593,6 +598,12 @@ func (t *attempt) judge(ctx context.Context, dir string, end *exited) (again boo
 	if end != nil && end.Left {
 		a.opts.Log.Error("processes of Checkbox cannot be ended", "run", rec.Run.Run)
 	}
+	if end != nil && len(end.Orphans) > 0 {
+		a.opts.Log.Warn("Checkbox left processes behind, which were ended", "run", rec.Run.Run, "processes", end.Orphans)
+	}
+	if end != nil && end.Error != "" && end.Reason == "" {
+		a.opts.Log.Warn("not all that Checkbox printed was kept", "run", rec.Run.Run, "error", end.Error)
+	}
 	if end == nil {
 		// The keeper is gone, with it Checkbox, but perhaps not what Checkbox had started.
 		if !endAll(func() []process { return marked(dir) }, a.opts.Grace) {
@@ -625,7 +636,7 @@ func (t *attempt) judge(ctx context.Context, dir string, end *exited) (again boo
 		return false, err
 	} else if end != nil && !interruptedBy(end) {
 		// It ended by itself and there is nothing to go on with.
-		return false, t.explain(end, err)
+		return false, t.orFull(t.explain(end, err))
 	}
 	return true, t.resume(ctx, dir, end)
 }
@@ -675,6 +686,33 @@ func (t *attempt) explain(end *exited, archive error) error {
 	return fail(order.FailNoArchive, "Checkbox ended with exit code %d but wrote no submission: %s", end.Code, said)
 }
 
+// orFull is err, or, where the disk is full and may be why, that.
+func (t *attempt) orFull(err error) error {
+	var f *failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	for _, dir := range []string{t.agent.opts.Dir, t.agent.opts.SessionsDir, t.agent.opts.TempDir} {
+		free, statErr := freeBytes(dir)
+		if statErr == nil && free < t.agent.opts.MinFree {
+			return fail(order.FailSpool, "the machine's disk is full, only %d MiB are free in %s (make room, and run the plan again): %s", free>>20, dir, f.Message)
+		}
+	}
+	if strings.Contains(f.Message, "No space left on device") {
+		return fail(order.FailSpool, "the machine's disk was full (make room, and run the plan again): %s", f.Message)
+	}
+	return err
+}
+
+// plainly is the end of err's text that an operator understands.
+func plainly(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
 // resume records the interruption and writes down how Checkbox goes on.
 func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 	a := t.agent
@@ -713,7 +751,7 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 			return errCancelled
 		}
 	}
-	interruption := order.Interruption{Job: job, Cause: cause, Expected: expected, BootBefore: before, BootAfter: a.bootID, At: time.Now().UTC()}
+	interruption := order.Interruption{Job: job, Cause: cause, Expected: expected, BootBefore: before, BootAfter: a.bootID, At: a.now()}
 	maxBoots := desired.MaxBoots
 	if maxBoots <= 0 {
 		maxBoots = defaultMaxBoots
@@ -730,7 +768,10 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 			session.Remove()
 		}
 	default:
-		interruption.Note = "resumed"
+		interruption.Note = resumed
+	}
+	if end != nil && end.Killed != "" {
+		interruption.Note += "; ended by " + end.Killed
 	}
 	if t.tool == nil && failed == nil {
 		if t.tool, failed = t.reopen(ctx, dir); errors.Is(failed, errLeaving) {
@@ -738,7 +779,7 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 		}
 	}
 	if failed == nil {
-		if interruption.Note == "resumed" {
+		if strings.HasPrefix(interruption.Note, resumed) {
 			cmd, err = t.tool.Resume(t.launcherPath(), session, expected, "machine lost: "+describe(interruption))
 			if err != nil {
 				failed = fail(order.FailInterrupted, "%v", err)
@@ -785,10 +826,13 @@ func (t *attempt) reopen(ctx context.Context, dir string) (*checkbox.Tool, error
 	}
 	copied := *tool
 	copied.Env = slices.DeleteFunc(s.Env, func(pair string) bool {
-		return strings.HasPrefix(pair, "CERTLAB_RUN=") || strings.HasPrefix(pair, "REMOTE_RESTART_DEBUG=")
+		return strings.HasPrefix(pair, "CERTLAB_RUN=") || strings.HasPrefix(pair, "REMOTE_RESTART_DEBUG=") || pair == tempVariable+t.tempDir()
 	})
 	return &copied, nil
 }
+
+// resumed begins the note of an interruption after which the session went on.
+const resumed = "resumed"
 
 func describe(i order.Interruption) string {
 	job := "no job"

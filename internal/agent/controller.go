@@ -23,20 +23,22 @@ import (
 // A remote is the controller as this agent sees it: several addresses, one of which answered last.
 type remote struct {
 	client *http.Client
+	now    func() time.Time // the machine's clock
 
 	mu   sync.Mutex
 	urls []string // the one that answered last comes first
+	skew string   // what is wrong with the machine's clock, by what the controller's says; empty: nothing
 }
 
 // newRemote returns the controller at urls, or nil if there are none.
-func newRemote(key *agentKey, urls, cas []string) (*remote, error) {
+func newRemote(key *agentKey, urls, cas []string, now func() time.Time) (*remote, error) {
 	if len(urls) == 0 {
 		return nil, nil
 	}
 	if len(cas) == 0 {
 		return nil, errors.New("cannot trust the controller: it has published no CA certificate yet")
 	}
-	config, err := clientTLS(key, cas)
+	config, err := clientTLS(key, cas, now)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +57,9 @@ func newRemote(key *agentKey, urls, cas []string) (*remote, error) {
 		MaxIdleConnsPerHost:   2,
 		ForceAttemptHTTP2:     true,
 	}
-	return &remote{client: &http.Client{Transport: transport}, urls: append([]string(nil), urls...)}, nil
+	// Nor does the controller send anybody elsewhere: what redirects is not the controller.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &remote{client: &http.Client{Transport: transport, CheckRedirect: stay}, now: now, urls: append([]string(nil), urls...)}, nil
 }
 
 // A remoteError is an answer of the controller that is no success.
@@ -95,7 +99,7 @@ func (r *remote) do(ctx context.Context, method, path string, header http.Header
 	urls := append([]string(nil), r.urls...)
 	r.mu.Unlock()
 	var failures []error
-	for i, base := range urls {
+	for _, base := range urls {
 		var reader io.Reader
 		var length int64
 		if body != nil {
@@ -114,6 +118,7 @@ func (r *remote) do(ctx context.Context, method, path string, header http.Header
 		for k, v := range header {
 			req.Header[k] = v
 		}
+		req.Header.Set(order.TimeHeader, r.now().UTC().Format(time.RFC3339Nano))
 		req.Header.Set("Certlab-Protocol", strconv.Itoa(order.Protocol))
 		resp, err := r.client.Do(req)
 		if err != nil {
@@ -128,9 +133,7 @@ func (r *remote) do(ctx context.Context, method, path string, header http.Header
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the controller's answer: %w", err)
 		}
-		if i > 0 {
-			r.prefer(base)
-		}
+		r.answered(base, skew(resp.Header.Get("Date"), r.now()))
 		if resp.StatusCode >= 300 {
 			e := &remoteError{Status: resp.StatusCode, Offset: -1}
 			var answer struct {
@@ -160,12 +163,17 @@ func (r *remote) do(ctx context.Context, method, path string, header http.Header
 		}
 		return resp, nil
 	}
-	return nil, fmt.Errorf("cannot reach the controller: %w", errors.Join(failures...))
+	return nil, unreached(urls, failures)
 }
 
-func (r *remote) prefer(base string) {
+// answered takes down that base answered, and how the clocks compared.
+func (r *remote) answered(base, skew string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.skew = skew
+	if r.urls[0] == base {
+		return
+	}
 	urls := []string{base}
 	for _, u := range r.urls {
 		if u != base {
@@ -173,6 +181,13 @@ func (r *remote) prefer(base string) {
 		}
 	}
 	r.urls = urls
+}
+
+// clockTrouble is what is wrong with the machine's clock, by what the controller's says; empty: nothing.
+func (r *remote) clockTrouble() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.skew
 }
 
 func (r *remote) sendJSON(ctx context.Context, method, path string, v, out any) error {
@@ -270,6 +285,14 @@ func (r *remote) upload(ctx context.Context, run string, attempt int, f order.Fi
 		}
 		offset = next
 	}
+}
+
+// fileGone says that a file that the controller wants again is not here.
+func (r *remote) fileGone(ctx context.Context, w order.Resend, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	at := fmt.Sprintf("/agent/v1/runs/%s/attempts/%d/files/%s/gone", url.PathEscape(w.Run), w.Attempt, url.PathEscape(w.SHA256))
+	return r.sendJSON(ctx, http.MethodPost, at, order.FileGone{Reason: reason}, nil)
 }
 
 // uploaded asks how much of a file the controller has.

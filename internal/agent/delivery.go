@@ -3,9 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"certlab/internal/order"
@@ -16,7 +18,7 @@ const restartFailures = 3
 
 // poll asks the controller for orders, again and again.
 func (a *Agent) poll(ctx context.Context) {
-	failures := 0
+	failures, refusals := 0, complaint{}
 	for ctx.Err() == nil {
 		a.mu.Lock()
 		controller, changed := a.remote, a.changed
@@ -42,7 +44,7 @@ func (a *Agent) poll(ctx context.Context) {
 		}
 		// A controller that restarts cuts its polls off and is back in seconds, which is nobody's concern.
 		if err == nil || refused(err) || failures >= restartFailures || a.controllerState() != "enrolled" {
-			a.noteController(controller, err)
+			a.noteController(controller, pollError(err))
 		}
 		if err != nil {
 			failures++
@@ -50,51 +52,69 @@ func (a *Agent) poll(ctx context.Context) {
 			continue
 		}
 		failures = 0
+		a.trouble("clock", controller.clockTrouble())
+		a.wantAgain(p.Resend)
+		taken := true
 		for _, o := range p.Orders {
-			if !runID.MatchString(o.Run) {
-				a.opts.Log.Error("an order has no valid run id", "run", clip(o.Run, 100))
-				continue
+			if err := a.takeOrder(o); err != nil {
+				taken = false
+				refusals.say(a.opts.Log.Error, "cannot take an order", "run", clip(o.Run, 100), "error", err)
+				a.trouble("orders", fmt.Sprintf("cannot take run %s from the controller: %v; it is asked for again", clip(o.Run, 100), err))
 			}
-			if _, err := a.add(o.Run, order.FromOrder, o.Created, o.Spec); err != nil {
-				a.opts.Log.Error("cannot take an order", "run", o.Run, "error", err)
-				a.refuseOrder(o, err)
-			}
+		}
+		if taken {
+			refusals.over(a.opts.Log.Info, "orders are taken again")
+			a.trouble("orders", "")
 		}
 		for _, id := range p.Cancel {
 			if _, err := a.cancel(id); err != nil {
 				a.opts.Log.Warn("cannot cancel", "run", clip(id, 100), "error", err)
 			}
 		}
-		if len(p.Orders)+len(p.Cancel) > 0 {
-			// They are repeated until our report of them has arrived.
+		switch {
+		case !taken:
+			a.pause(ctx, controller, backoff(refusals.times-1, min(a.opts.WriteRetry, a.opts.RetryLimit)))
+		case len(p.Orders)+len(p.Cancel)+len(p.Resend) > 0:
+			// They are repeated until our report of them, or the file, has arrived.
 			sleep(ctx, min(a.opts.ReportEvery, time.Second))
 		}
 	}
 }
 
-// refuseOrder records an order that can never be run as failed, so that the controller learns why and does not repeat it for ever.
-func (a *Agent) refuseOrder(o order.Order, reason error) {
-	var e *requestError
-	if !errors.As(reason, &e) || e.status != http.StatusBadRequest {
-		return // it may be taken when it comes again
+// takeOrder queues an order, durably. An error means that it was not taken and may be taken when it comes again.
+func (a *Agent) takeOrder(o order.Order) error {
+	if !runID.MatchString(o.Run) {
+		return fmt.Errorf("%q is no run id", clip(o.Run, 100))
 	}
+	_, err := a.add(o.Run, order.FromOrder, o.Created, o.Spec)
+	var wrong *requestError
+	if errors.As(err, &wrong) && wrong.status == http.StatusBadRequest {
+		a.opts.Log.Error("an order cannot be run", "run", o.Run, "error", err)
+		return a.refuseOrder(o, err)
+	}
+	return err
+}
+
+// refuseOrder records an order that can never be run as failed, so that the controller learns why and does not repeat it for ever.
+func (a *Agent) refuseOrder(o order.Order, reason error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := time.Now().UTC()
-	r := &run{wake: make(chan struct{}, 1), version: 1, rec: record{Step: stepEnded, Verdict: order.Failed, Run: order.Run{
+	now := a.now()
+	r := &run{wake: make(chan struct{}, 1), version: 1, rec: record{Step: stepEnded, Verdict: order.Failed, Number: a.nextNumber(), Run: order.Run{
 		Report: order.Report{Run: o.Run, Attempt: 1, Sequence: 1, Origin: order.FromOrder, Created: o.Created, Started: now, State: order.Failed,
 			Spec: o.Spec, BootID: a.bootID, Progress: order.Progress{Phase: order.Delivering}},
 		Finished: now, Failure: &order.Failure{Type: order.FailAgent, Message: reason.Error()},
 	}}}
 	if err := makeDir(a.runDir(o.Run)); err != nil {
-		return
+		return err
 	}
 	if err := a.store(r); err != nil {
-		return
+		return err
 	}
 	a.runs[o.Run] = r
 	a.order = append(a.order, o.Run)
 	a.notify()
+	return nil
 }
 
 func (a *Agent) controllerState() string {
@@ -150,15 +170,33 @@ func (a *Agent) noteController(r *remote, err error) {
 		return
 	}
 	if state != a.controller {
-		a.opts.Log.Info("controller", "state", state, "error", text)
+		level := a.opts.Log.Info
+		if state != "enrolled" {
+			level = a.opts.Log.Warn
+		}
+		level("controller", "state", state, "error", text)
+		a.controlAt = a.now()
+	}
+	if state == "enrolled" {
+		delete(a.problems, "key")
 	}
 	a.controller, a.controlErr = state, text
 	a.notify()
 }
 
+// pollError is what the failure of a poll says of the controller: a poll that is answered by anything but an answer to it, was answered
+// by something else.
+func pollError(err error) error {
+	var answered *remoteError
+	if errors.As(err, &answered) && !refused(err) && answered.Status < 500 {
+		return fmt.Errorf("cannot poll the controller: %w (is it a certlabd of this release that answers there?)", errors.New(answered.Error()))
+	}
+	return err
+}
+
 // reportAll tells the controller what becomes of runs, each at most once per ReportEvery.
 func (a *Agent) reportAll(ctx context.Context) {
-	failures := 0
+	var trouble complaint
 	for ctx.Err() == nil {
 		a.mu.Lock()
 		controller, changed := a.remote, a.changed
@@ -208,7 +246,7 @@ func (a *Agent) reportAll(ctx context.Context) {
 		}
 		switch {
 		case err == nil:
-			failures = 0
+			trouble.over(a.opts.Log.Info, "reports arrive again")
 			a.mu.Lock()
 			todo.reported = max(todo.reported, version)
 			if ack.URL != "" && todo.rec.Run.URL != ack.URL {
@@ -222,10 +260,9 @@ func (a *Agent) reportAll(ctx context.Context) {
 		case gone(err):
 			a.drop(todo, err)
 		default:
-			a.opts.Log.Warn("cannot report", "run", report.Run, "error", err)
+			trouble.say(a.opts.Log.Warn, "cannot report", "run", report.Run, "error", err)
 			a.noteController(controller, err)
-			a.pause(ctx, controller, backoff(failures, a.opts.RetryLimit))
-			failures++
+			a.pause(ctx, controller, backoff(trouble.times-1, a.opts.RetryLimit))
 		}
 	}
 }
@@ -243,26 +280,27 @@ func (a *Agent) drop(r *run, err error) {
 	a.notify()
 }
 
-// deliverAll brings the files of final runs to the controller, oldest first, and forgets them once it has acknowledged.
+// deliverAll brings the files of final runs to the controller, oldest first. One that cannot be delivered does not hold up the others.
 func (a *Agent) deliverAll(ctx context.Context) {
-	failures := 0
+	var trouble complaint
 	for ctx.Err() == nil {
 		a.mu.Lock()
 		controller, changed := a.remote, a.changed
 		var todo *run
+		wait := time.Duration(-1)
 		if controller != nil && a.controller == "enrolled" {
-			for _, id := range a.order {
-				if r := a.runs[id]; r.rec.Step == stepEnded && !r.rec.Run.Delivered && !r.rec.Dropped {
-					todo = r
-					break
-				}
-			}
+			todo, wait = a.nextDelivery()
 		}
 		a.mu.Unlock()
 		if todo == nil {
+			var timer <-chan time.Time
+			if wait >= 0 {
+				timer = time.After(wait)
+			}
 			select {
 			case <-ctx.Done():
 			case <-changed:
+			case <-timer:
 			}
 			continue
 		}
@@ -275,20 +313,51 @@ func (a *Agent) deliverAll(ctx context.Context) {
 		}
 		switch {
 		case err == nil:
-			failures = 0
+			trouble.over(a.opts.Log.Info, "runs are delivered again")
+			a.trouble("delivery", "")
+			a.shed()
 		case gone(err):
 			a.drop(todo, err)
 		default:
-			a.opts.Log.Warn("cannot deliver", "run", todo.rec.Run.Run, "error", err)
+			id := todo.rec.Run.Run
+			trouble.say(a.opts.Log.Warn, "cannot deliver", "run", id, "error", err)
+			var answered *remoteError
+			if errors.As(err, &answered) && answered.Status < 500 && !refused(err) {
+				a.trouble("delivery", fmt.Sprintf("cannot deliver run %s: %v; its files stay in %s and are tried again", id, err, a.spoolDir(id)))
+			}
 			a.noteController(controller, err)
-			a.pause(ctx, controller, backoff(failures, a.opts.RetryLimit))
-			failures++
+			a.mu.Lock()
+			todo.retryAt = time.Now().Add(backoff(todo.failures, a.opts.RetryLimit))
+			todo.failures++
+			a.mu.Unlock()
 		}
 	}
 }
 
+// nextDelivery is the run to be delivered next, or how long it is until there is one; -1: there is none. a.mu must be held.
+func (a *Agent) nextDelivery() (*run, time.Duration) {
+	wait := time.Duration(-1)
+	for _, id := range a.order {
+		r := a.runs[id]
+		if r.rec.Step != stepEnded || r.rec.Run.Delivered || r.rec.Dropped {
+			continue
+		}
+		left := time.Until(r.retryAt)
+		if left <= 0 {
+			return r, 0
+		}
+		if wait < 0 || left < wait {
+			wait = left
+		}
+	}
+	return nil, wait
+}
+
 // deliver reports a run, uploads its files and finishes it. Each step may have been done before.
 func (a *Agent) deliver(ctx context.Context, controller *remote, r *run) error {
+	if err := a.inspect(r); err != nil {
+		return err
+	}
 	a.mu.Lock()
 	rec := r.rec
 	a.mu.Unlock()
@@ -299,34 +368,76 @@ func (a *Agent) deliver(ctx context.Context, controller *remote, r *run) error {
 	if _, err := controller.report(ctx, report); err != nil {
 		return err
 	}
-	var files []order.File
 	for _, f := range rec.Run.Files {
-		path := filepath.Join(a.spoolDir(id), f.Name)
-		if !exists(path) {
-			a.opts.Log.Error("a file to be delivered is gone", "run", id, "file", f.Name)
-			continue
-		}
-		if err := controller.upload(ctx, id, rec.Run.Attempt, f, path); err != nil {
+		if err := controller.upload(ctx, id, rec.Run.Attempt, f, filepath.Join(a.spoolDir(id), f.Name)); err != nil {
 			return err
 		}
-		files = append(files, f)
 	}
 	final := rec.Run.Report
 	final.Sequence++
 	ack, err := controller.finish(ctx, order.Finish{
-		Report: final, Finished: rec.Run.Finished, Failure: rec.Run.Failure, Counts: rec.Run.Counts, Files: files,
+		Report: final, Finished: rec.Run.Finished, Failure: rec.Run.Failure, Counts: rec.Run.Counts, Files: rec.Run.Files,
 	})
 	if err != nil {
 		return err
 	}
 	if err := a.update(r, func(rec *record) {
-		rec.Run.Delivered, rec.Run.SubmissionPath = true, ""
+		rec.Run.Delivered, rec.Kept, rec.DeliveredAt = true, len(rec.Run.Files) > 0, a.now()
 		if ack.URL != "" {
 			rec.Run.URL = ack.URL
 		}
 	}); err != nil {
 		return err
 	}
+	os.Rename(filepath.Join(a.runDir(id), askedFile), filepath.Join(a.runDir(id), deliveredFile))
 	a.opts.Log.Info("run delivered", "run", id)
-	return os.RemoveAll(a.spoolDir(id))
+	return nil
+}
+
+// inspect looks whether a run's files are what they were when they were put into the spool. What is not is said, and delivered as it
+// is: a run whose submission is not whole has failed.
+func (a *Agent) inspect(r *run) error {
+	a.mu.Lock()
+	rec := r.rec
+	a.mu.Unlock()
+	var files []order.File
+	var lost error
+	for _, f := range rec.Run.Files {
+		path := filepath.Join(a.spoolDir(rec.Run.Run), f.Name)
+		err := checkFile(path, f)
+		switch {
+		case err == nil:
+			files = append(files, f)
+			continue
+		case errors.Is(err, errFileGone):
+		case errors.Is(err, errFileDamaged):
+			var sumErr error
+			if f.SHA256, f.Size, sumErr = hashFile(path); sumErr != nil {
+				return sumErr
+			}
+			if f.Size > 0 {
+				files = append(files, f)
+			}
+		default:
+			return err // it may be readable again
+		}
+		a.opts.Log.Error("a file of a run is not what it was", "run", rec.Run.Run, "error", err)
+		if f.Kind == order.SubmissionFile {
+			lost = err
+		}
+	}
+	if len(files) == len(rec.Run.Files) && slices.Equal(files, rec.Run.Files) {
+		return nil
+	}
+	return a.update(r, func(rec *record) {
+		rec.Run.Files = files
+		if lost == nil {
+			return
+		}
+		rec.Run.SubmissionPath = ""
+		if rec.Run.State == order.Completed {
+			rec.Run.State, rec.Verdict, rec.Run.Counts, rec.Run.BlockersFailed = order.Failed, order.Failed, nil, nil
+			rec.Run.Failure = &order.Failure{Type: order.FailSpool, Message: fmt.Sprintf("%v (look at the machine's disk, then run the plan again)", lost)}
+		}
+	})
 }

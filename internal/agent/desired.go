@@ -14,11 +14,11 @@ import (
 	"certlab/internal/order"
 )
 
-// readDesired reads dir/desired.json and returns it with the SHA-256 of the file. There being none is no error: the agent then waits
+// readDesired reads the desired state from the file with this name in dir and returns it with the SHA-256 of the file. There being none is no error: the agent then waits
 // for one, with nothing configured.
-func readDesired(dir string) (order.AgentDesired, string, error) {
+func readDesired(dir, name string) (order.AgentDesired, string, error) {
 	var d order.AgentDesired
-	data, err := os.ReadFile(filepath.Join(dir, order.AgentDesiredFile))
+	data, err := os.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return d, "", nil
 	}
@@ -26,10 +26,10 @@ func readDesired(dir string) (order.AgentDesired, string, error) {
 		return d, "", fmt.Errorf("cannot read the desired state: %w", err)
 	}
 	if len(data) > maxState {
-		return d, "", fmt.Errorf("cannot read the desired state: %s is larger than %d bytes", order.AgentDesiredFile, maxState)
+		return d, "", fmt.Errorf("cannot read the desired state: %s is larger than %d bytes", filepath.Join(dir, name), maxState)
 	}
 	if err := json.Unmarshal(data, &d); err != nil {
-		return d, "", fmt.Errorf("cannot read the desired state: %w", err)
+		return order.AgentDesired{}, "", fmt.Errorf("cannot read the desired state in %s: %w (the charm writes it again at its next hook, such as that of `juju config`)", filepath.Join(dir, name), err)
 	}
 	sum := sha256.Sum256(data)
 	return d, hex.EncodeToString(sum[:]), nil

@@ -45,7 +45,7 @@ func (a *Agent) dispatch(ctx context.Context) {
 
 // said is what the unit's status says of the agent, or depends on.
 func said(s order.AgentStatus) string {
-	line := fmt.Sprint(s.CheckboxVersion, s.CheckboxProblem, s.Installing, s.Controller, s.Applied)
+	line := fmt.Sprint(s.CheckboxVersion, s.CheckboxProblem, s.Installing, s.Controller, s.Applied, s.Problems)
 	switch {
 	case s.Current == nil:
 		line += fmt.Sprint(" ", s.Queued, s.Undelivered)

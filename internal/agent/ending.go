@@ -80,6 +80,7 @@ func (t *attempt) accept(sub *results.Submission) error {
 
 // end writes down how the attempt ended, then puts its files into the spool.
 func (t *attempt) end(err error) error {
+	t.quiet()
 	state := order.Completed
 	var failure_ *order.Failure
 	var failed *failure
@@ -102,6 +103,20 @@ func (t *attempt) end(err error) error {
 		return err
 	}
 	return t.finish()
+}
+
+// quiet makes sure that nothing of the attempt runs on when its end is decided, as where the agent could not make out what a keeper does.
+func (t *attempt) quiet() {
+	rec := t.rec()
+	if rec.Start == 0 {
+		return
+	}
+	dir := t.agent.startDir(&rec, rec.Start)
+	if !locked(filepath.Join(dir, startLock)) {
+		return
+	}
+	t.stopKeeper(dir)
+	waitFor(t.agent.opts.Grace+30*time.Second, func() bool { return !locked(filepath.Join(dir, startLock)) })
 }
 
 // finish moves the attempt's files into the spool and makes the run final. It can be done again after a power cut at any line.
@@ -163,12 +178,15 @@ func (t *attempt) finish() error {
 			a.opts.Log.Error("cannot remove the session", "run", id, "error", err)
 		}
 	}
+	if err := os.RemoveAll(t.tempDir()); err != nil {
+		a.opts.Log.Error("cannot remove Checkbox's temporary directory", "run", id, "error", err)
+	}
 	if err := os.RemoveAll(t.dir()); err != nil {
 		a.opts.Log.Error("cannot remove the attempt's directory", "run", id, "error", err)
 	}
 	if err := a.update(t.run, func(rec *record) {
 		rec.Step = stepEnded
-		rec.Run.State, rec.Run.Files, rec.Run.SubmissionPath, rec.Run.Finished = rec.Verdict, files, submission, time.Now().UTC()
+		rec.Run.State, rec.Run.Files, rec.Run.SubmissionPath, rec.Run.Finished = rec.Verdict, files, submission, a.now()
 	}); err != nil {
 		return err
 	}

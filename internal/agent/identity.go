@@ -73,7 +73,7 @@ func Identify(dir string) error {
 	if err != nil {
 		return err
 	}
-	desired, _, err := readDesired(dir)
+	desired, _, err := readDesired(dir, order.AgentDesiredFile)
 	if err != nil {
 		return err
 	}

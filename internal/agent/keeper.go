@@ -42,6 +42,7 @@ type start struct {
 	BootIDFile  string    `json:"boot_id_file"`   //
 	Terminal    bool      `json:"terminal"`       // a person's: attached to the terminal of who keeps it
 	Oom         bool      `json:"oom"`            // protect the keeper from the kernel's memory killer
+	VMStatFile  string    `json:"vmstat_file"`    // counts what that killer did
 }
 
 // kept is what a keeper says of itself while it runs: before it starts Checkbox, and then every few seconds.
@@ -49,6 +50,7 @@ type kept struct {
 	Keeper  process   `json:"keeper"`
 	BootID  string    `json:"boot_id"`
 	Started time.Time `json:"started"`
+	Uptime  int64     `json:"uptime_millis"` // of the boot when it started
 	Elapsed int64     `json:"elapsed_millis"`
 	Beat    time.Time `json:"beat"`
 }
@@ -56,11 +58,13 @@ type kept struct {
 // exited is what a keeper says at last.
 type exited struct {
 	BootID  string    `json:"boot_id"`
-	Code    int       `json:"code"`             // Checkbox's exit code; -1: a signal ended it
-	Signal  string    `json:"signal,omitempty"` // its name
-	Reason  string    `json:"reason,omitempty"` // why the keeper ended it: an order.Fail… type, or cancelled; empty: it ended by itself
-	Error   string    `json:"error,omitempty"`  // it could not be started
-	Left    bool      `json:"left,omitempty"`   // processes that it started could not be ended
+	Code    int       `json:"code"`              // Checkbox's exit code; -1: a signal ended it
+	Signal  string    `json:"signal,omitempty"`  // its name
+	Reason  string    `json:"reason,omitempty"`  // why the keeper ended it: an order.Fail… type, or cancelled; empty: it ended by itself
+	Error   string    `json:"error,omitempty"`   // it could not be started
+	Killed  string    `json:"killed,omitempty"`  // what ended it, for people, if a signal did
+	Orphans []string  `json:"orphans,omitempty"` // names of processes that it left behind, which were ended
+	Left    bool      `json:"left,omitempty"`    // processes that it started could not be ended
 	Elapsed int64     `json:"elapsed_millis"`
 	Ended   time.Time `json:"ended"`
 }
@@ -103,13 +107,15 @@ func Keep(ctx context.Context, dir string) error {
 		return fmt.Errorf("cannot keep %s: cannot become a subreaper: %w", dir, err)
 	}
 	self, _, _ := processOf(os.Getpid())
-	k := &keeper{dir: dir, start: s, began: time.Now(), kept: kept{Keeper: self, BootID: bootID, Started: time.Now().UTC(), Beat: time.Now().UTC()}}
+	k := &keeper{dir: dir, start: s, began: time.Now(), kept: kept{Keeper: self, BootID: bootID, Started: time.Now().UTC(), Uptime: uptime().Milliseconds(), Beat: time.Now().UTC()}}
 	if err := writeJSON(filepath.Join(dir, keepFile), k.kept, 0o600); err != nil {
 		return err
 	}
+	// Room for the last word is taken now: without it, on a disk that is full by then, a run that went through would look killed.
+	will := reserve(filepath.Join(dir, exitFile))
 	end := k.run(ctx)
 	end.BootID, end.Elapsed, end.Ended = bootID, time.Since(k.began).Milliseconds(), time.Now().UTC()
-	return writeJSON(filepath.Join(dir, exitFile), end, 0o600)
+	return will.write(end)
 }
 
 type keeper struct {
@@ -165,6 +171,7 @@ func (k *keeper) run(ctx context.Context) exited {
 	if k.start.Oom {
 		setOOMScoreAdjust(0) // inherited by Checkbox
 	}
+	killsBefore := oomKills(k.start.VMStatFile)
 	err := cmd.Start()
 	if k.start.Oom {
 		setOOMScoreAdjust(-1000)
@@ -218,8 +225,12 @@ wait:
 	switch {
 	case status.Signaled():
 		end.Code, end.Signal = -1, status.Signal().String()
+		end.Killed = killedBy(cmd.Process.Pid, status.Signal(), k.start.VMStatFile, killsBefore)
 	default:
 		end.Code = status.ExitStatus()
+	}
+	if end.Reason == "" {
+		end.Orphans = names(descendants(os.Getpid()))
 	}
 	if !endAll(func() []process { return descendants(os.Getpid()) }, k.grace()) {
 		end.Left = true
@@ -263,6 +274,7 @@ func (k *keeper) copy(console *os.File, output io.Reader) error {
 	size := k.start.Offset
 	buffer := make([]byte, 64<<10)
 	var failed error
+	lost := 0 // bytes since the disk was full
 	for {
 		n, err := output.Read(buffer)
 		if n > 0 {
@@ -272,11 +284,17 @@ func (k *keeper) copy(console *os.File, output io.Reader) error {
 				part = part[:max(0, limit-size)]
 				k.full.Store(true)
 			}
-			if len(part) > 0 && failed == nil {
+			if len(part) > 0 && lost > 0 {
+				if _, err := fmt.Fprintf(console, "\n[Certlab: %d bytes are missing here: %v]\n", lost, failed); err == nil {
+					lost = 0
+				}
+			}
+			if len(part) > 0 {
 				written, err := console.Write(part)
 				size += int64(written)
 				if err != nil {
-					failed = fmt.Errorf("cannot write the console: %w", err)
+					failed = fmt.Errorf("cannot write the console: %w", plainly(err))
+					lost += len(part) - written
 				}
 			}
 		}

@@ -25,10 +25,30 @@ const keyFile = "key.pem"
 type agentKey struct {
 	private *ecdsa.PrivateKey
 	public  string // base64 of the SubjectPublicKeyInfo, as the charm publishes it
+
+	replaced error // why the key that was there could not be used; nil: it was, or there was none
 }
 
-// loadKey reads the key at path, or makes one and writes it there with mode 0600.
+// loadKey reads the key at path, or makes one and writes it there with mode 0600. A key that cannot be used is set aside.
 func loadKey(path string) (*agentKey, error) {
+	key, err := readKey(path)
+	if !errors.Is(err, errNoKey) {
+		return key, err
+	}
+	aside := setAside(path)
+	replaced := fmt.Errorf("%w (it is now %s)", err, aside)
+	if key, err = readKey(path); err != nil {
+		return nil, err
+	}
+	key.replaced = replaced
+	return key, nil
+}
+
+// errNoKey means that a file is there and no key is in it.
+var errNoKey = errors.New("it holds no key of an agent")
+
+// readKey reads the key at path, or makes one if nothing is there.
+func readKey(path string) (*agentKey, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -58,15 +78,12 @@ func loadKey(path string) (*agentKey, error) {
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, fmt.Errorf("cannot read the key: %s is not PEM (remove it, and relate the unit again)", path)
+		return nil, fmt.Errorf("cannot read the key in %s: %w", path, errNoKey)
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the key: %w", err)
-	}
 	private, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("cannot use the key in %s: it is a %T", path, parsed)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("cannot read the key in %s: %w", path, errNoKey)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(private.Public())
 	if err != nil {
@@ -93,9 +110,9 @@ func (k *agentKey) certificate() (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k.private}, nil
 }
 
-// clientTLS returns the configuration for connections to the controller: our key, and only the pinned authorities. A clock that is
-// behind, as after a dead battery, does not keep the agent out: certificates are then checked as of when they became valid.
-func clientTLS(key *agentKey, pem []string) (*tls.Config, error) {
+// clientTLS returns the configuration for connections to the controller: our key, and only the pinned authorities. now is the machine's
+// clock, which may be wrong; see verifyController.
+func clientTLS(key *agentKey, pem []string, now func() time.Time) (*tls.Config, error) {
 	certificate, err := key.certificate()
 	if err != nil {
 		return nil, err
@@ -111,23 +128,7 @@ func clientTLS(key *agentKey, pem []string) (*tls.Config, error) {
 		MinVersion:         tls.VersionTLS13,
 		InsecureSkipVerify: true, // replaced by VerifyConnection, which differs in the time only
 		VerifyConnection: func(state tls.ConnectionState) error {
-			if len(state.PeerCertificates) == 0 {
-				return errors.New("the controller shows no certificate")
-			}
-			leaf := state.PeerCertificates[0]
-			now := time.Now()
-			if now.Before(leaf.NotBefore) {
-				now = leaf.NotBefore
-			}
-			intermediates := x509.NewCertPool()
-			for _, c := range state.PeerCertificates[1:] {
-				intermediates.AddCert(c)
-				if now.Before(c.NotBefore) {
-					now = c.NotBefore
-				}
-			}
-			_, err := leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: intermediates, DNSName: state.ServerName, CurrentTime: now})
-			return err
+			return verifyController(state, pool, now())
 		},
 	}, nil
 }

@@ -241,7 +241,7 @@ const hangupSignal = syscall.SIGHUP
 func (g *rig) hangup() {
 	g.t.Helper()
 	g.write()
-	_, sum, err := readDesired(g.dir)
+	_, sum, err := readDesired(g.dir, order.AgentDesiredFile)
 	require.NoError(g.t, err)
 	require.NoError(g.t, g.cmd.Process.Signal(hangupSignal))
 	g.until("the desired state is in force", 10*time.Second, func() bool {

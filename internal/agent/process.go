@@ -107,6 +107,24 @@ func descendants(root int) []process {
 	return found
 }
 
+// maxNames is how many processes are named.
+const maxNames = 10
+
+// names are the names of processes with their pids, at most maxNames.
+func names(list []process) []string {
+	var all []string
+	for _, p := range list {
+		if len(all) == maxNames {
+			return append(all, fmt.Sprintf("and %d more", len(list)-maxNames))
+		}
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID))
+		if err == nil {
+			all = append(all, fmt.Sprintf("%s (%d)", strings.TrimSpace(string(name)), p.PID))
+		}
+	}
+	return all
+}
+
 // startVariable marks the environment of all that one start of Checkbox starts.
 const startVariable = "CERTLAB_START"
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -41,6 +42,10 @@ type record struct {
 	Verdict order.State `json:"verdict,omitempty"` // from stepEnding on
 	BootAt  string      `json:"boot_at,omitempty"` // boot id when the record was last written
 	Dropped bool        `json:"dropped,omitempty"` // nobody will ever take its files
+	Number  int64       `json:"number,omitempty"`  // runs were asked for in this order, whatever the clock said
+
+	Kept        bool      `json:"kept,omitempty"` // delivered, and its files are still here
+	DeliveredAt time.Time `json:"delivered_at,omitzero"`
 }
 
 // run is a record in memory. Its fields are guarded by Agent.mu.
@@ -50,6 +55,8 @@ type run struct {
 	version  int64              // counts changes that the controller should know
 	reported int64              // version of the last report
 	lastTold time.Time
+	failures int           // of deliveries in a row
+	retryAt  time.Time     // when to try again to deliver it
 	wake     chan struct{} // has room for one: cancel was asked for
 }
 
@@ -171,28 +178,40 @@ func (a *Agent) add(id string, origin order.Origin, created time.Time, spec orde
 	if waiting >= maxQueue {
 		return order.Run{}, requestErrorf(503, "cannot queue a run: %d are waiting already", waiting)
 	}
-	now := time.Now().UTC()
+	now := a.now()
 	if created.IsZero() {
 		created = now
 	}
 	if id == "" {
 		id = newRunID(now)
 	}
-	r := &run{wake: make(chan struct{}, 1), version: 1, rec: record{Step: stepQueued, Run: order.Run{Report: order.Report{
+	r := &run{wake: make(chan struct{}, 1), version: 1, rec: record{Step: stepQueued, Number: a.nextNumber(), Run: order.Run{Report: order.Report{
 		Run: id, Attempt: 1, Sequence: 1, Origin: origin, Created: created, State: order.Queued, Spec: spec, BootID: a.bootID,
 	}}}}
-	if err := makeDir(a.runDir(id)); err != nil {
-		return order.Run{}, err
+	err := makeDir(a.runDir(id))
+	if err == nil {
+		err = writeJSON(filepath.Join(a.runDir(id), askedFile), &r.rec, 0o600)
 	}
-	if err := a.store(r); err != nil {
+	if err == nil {
+		err = a.store(r)
+	}
+	if err != nil {
 		os.RemoveAll(a.runDir(id))
-		return order.Run{}, err
+		return order.Run{}, fmt.Errorf("cannot start a run: %w (make room on the machine's disk)", err)
 	}
 	a.runs[id] = r
 	a.order = append(a.order, id)
 	a.notify()
 	a.opts.Log.Info("run queued", "run", id, "plan", spec.Plan, "origin", origin)
 	return a.view(r), nil
+}
+
+// nextNumber is the number of the run that is asked for next. a.mu must be held.
+func (a *Agent) nextNumber() int64 {
+	if len(a.order) == 0 {
+		return 1
+	}
+	return a.runs[a.order[len(a.order)-1]].rec.Number + 1
 }
 
 func (a *Agent) runDir(id string) string { return filepath.Join(a.opts.Dir, "runs", id) }
@@ -210,7 +229,7 @@ func (a *Agent) startDir(rec *record, n int) string {
 // store writes a run's record. a.mu must be held.
 func (a *Agent) store(r *run) error {
 	r.rec.BootAt = a.bootID
-	return writeJSON(filepath.Join(a.runDir(r.rec.Run.Run), "run.json"), &r.rec, 0o600)
+	return writeJSON(filepath.Join(a.runDir(r.rec.Run.Run), recordFile), &r.rec, 0o600)
 }
 
 // update changes a run's record, durably, and tells everybody. The change is undone in memory if it cannot be written.
@@ -247,7 +266,7 @@ func (a *Agent) view(r *run) order.Run {
 	return v
 }
 
-// load reads the records of all runs. A record that cannot be read is moved out of the way, loudly: the others go on.
+// load reads the records of all runs. A record that cannot be read is set aside, loudly; see recoverRun. The others go on.
 func (a *Agent) load() error {
 	for _, dir := range []string{"runs", "spool"} {
 		if err := makeDir(filepath.Join(a.opts.Dir, dir)); err != nil {
@@ -262,20 +281,21 @@ func (a *Agent) load() error {
 		if !e.IsDir() || !runID.MatchString(e.Name()) {
 			continue
 		}
-		path := filepath.Join(a.runDir(e.Name()), "run.json")
+		path := filepath.Join(a.runDir(e.Name()), recordFile)
 		r := &run{wake: make(chan struct{}, 1), version: 1}
 		err := readJSON(path, &r.rec)
 		if err == nil && r.rec.Run.Run != e.Name() {
-			err = errors.New("it names another run")
+			err = fmt.Errorf("cannot use %s: it names run %q", path, clip(r.rec.Run.Run, 100))
 		}
 		if err != nil {
-			if exists(path) {
-				a.opts.Log.Error("cannot read a run; it is set aside", "run", e.Name(), "error", err)
-				os.Rename(a.runDir(e.Name()), a.runDir(e.Name())+".unreadable")
-			} else {
+			if !exists(path) && !exists(filepath.Join(a.runDir(e.Name()), askedFile)) {
 				os.RemoveAll(a.runDir(e.Name())) // a power cut before the run was accepted
+				continue
 			}
-			continue
+			var ok bool
+			if r.rec, ok = a.recoverRun(e.Name(), err); !ok {
+				continue
+			}
 		}
 		// Reports that were sent after the record was last written had higher numbers.
 		r.rec.Run.Sequence += 1 << 20
@@ -287,13 +307,25 @@ func (a *Agent) load() error {
 		return fmt.Errorf("cannot read the spool: %w", err)
 	}
 	for _, e := range spooled {
-		// Acknowledged, but the power failed before it was removed.
-		if r, ok := a.runs[e.Name()]; ok && r.rec.Run.Delivered {
+		if _, ok := a.runs[e.Name()]; !ok && e.IsDir() && runID.MatchString(e.Name()) {
+			if rec, ok := a.recoverRun(e.Name(), fmt.Errorf("%s is gone", a.runDir(e.Name()))); ok && makeDir(a.runDir(e.Name())) == nil {
+				rec.Run.Sequence += 1 << 20
+				a.runs[e.Name()] = &run{wake: make(chan struct{}, 1), version: 1, rec: rec}
+				a.order = append(a.order, e.Name())
+			}
+		}
+		// Forgotten, but the power failed before it was removed.
+		if r, ok := a.runs[e.Name()]; ok && r.rec.Run.Delivered && !r.rec.Kept {
 			os.RemoveAll(a.spoolDir(e.Name()))
 		}
 	}
+	for id, r := range a.runs {
+		if r.rec.Kept && !exists(a.spoolDir(id)) {
+			r.rec.Kept, r.rec.Run.SubmissionPath = false, ""
+		}
+	}
 	slices.SortStableFunc(a.order, func(x, y string) int {
-		return a.runs[x].rec.Run.Created.Compare(a.runs[y].rec.Run.Created)
+		return cmp.Or(cmp.Compare(a.runs[x].rec.Number, a.runs[y].rec.Number), a.runs[x].rec.Run.Created.Compare(a.runs[y].rec.Run.Created))
 	})
 	return nil
 }

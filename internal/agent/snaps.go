@@ -57,7 +57,7 @@ func (a *Agent) steadyTool(ctx context.Context, tool *checkbox.Tool, limit time.
 		return tool, nil
 	}
 	a.holdSnaps(ctx, limit)
-	now, err := checkbox.Open(ctx, tool.Path, tool.Env)
+	now, err := checkbox.Open(ctx, tool.Path, tool.Env, tool.Limits)
 	if err != nil {
 		return nil, err
 	}

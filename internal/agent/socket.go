@@ -121,7 +121,7 @@ func (a *Agent) status() order.AgentStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := order.AgentStatus{Version: version.Version, CheckboxProblem: a.problem, Installing: a.installing, Controller: a.controller,
-		ControllerError: a.controlErr, Applied: a.applied, Since: a.since}
+		ControllerError: a.controlErr, ControllerSince: a.controlAt, Applied: a.applied, Since: a.since, Problems: a.troubles()}
 	if a.stateError != "" {
 		s.CheckboxProblem = a.stateError
 	} else if a.applied == "" {
@@ -235,6 +235,9 @@ func (a *Agent) waitRun(ctx context.Context, r *run, wait time.Duration) order.R
 		}
 		select {
 		case <-ctx.Done():
+			if !v.State.Final() {
+				v.Notice = fmt.Sprintf("the agent is ending, as when the machine goes down or a new version takes over; run %s goes on by itself after that (show-run shows it)", v.Run)
+			}
 			return v
 		case <-timeout.C:
 			return v

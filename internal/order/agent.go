@@ -62,6 +62,7 @@ type Run struct {
 	SubmissionPath string    `json:"submission_path,omitempty"` // on this machine, while it is kept: delivered or not
 	Delivered      bool      `json:"delivered"`                 // the controller has acknowledged everything
 	URL            string    `json:"url,omitempty"`             // the controller's page for the run
+	Notice         string    `json:"notice,omitempty"`          // why a wait for the run ended before the run and the time did
 }
 
 // AgentStatus is GET /v1/status.
@@ -73,7 +74,7 @@ type AgentStatus struct {
 	Controller      string    `json:"controller"` // "" not related, "enrolled", "unreachable", "refused"
 	ControllerError string    `json:"controller_error,omitempty"`
 	ControllerSince time.Time `json:"controller_since,omitzero"` // since when it is like that
-	Applied         string    `json:"applied"` // SHA-256 of the desired-state file that is in force
+	Applied         string    `json:"applied"`                   // SHA-256 of the desired-state file that is in force
 	Current         *Run      `json:"current,omitempty"`
 	Queued          int       `json:"queued"`
 	Undelivered     int       `json:"undelivered"`        // final runs that wait for the controller

@@ -27,15 +27,37 @@ type Tool struct {
 	Env          []string // complete environment that it is started with, providers and proxy settings included
 	SessionsDir  string
 	NormalUser   string // who runs unprivileged jobs; empty: whom Checkbox finds
+	Limits       Limits
 }
 
+// Limits are how long commands of checkbox-cli that only ask it something may take. The zero value of each is the default.
+type Limits struct {
+	Version time.Duration // 1 min
+	List    time.Duration // of plans: 2 min
+	Jobs    time.Duration // of a plan, for which Checkbox runs its bootstrap jobs: 15 min
+	Check   time.Duration // of a launcher: 2 min
+}
+
+func limit(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+// errHangs means that a command of checkbox-cli did not end in time.
+var errHangs = errors.New("it hangs (try it by hand on the machine)")
+
 // Open asks the checkbox-cli at path for its version.
-func Open(ctx context.Context, path string, env []string) (*Tool, error) {
-	t := &Tool{Path: path, Env: env, SessionsDir: SessionsDir}
+func Open(ctx context.Context, path string, env []string, limits Limits) (*Tool, error) {
+	t := &Tool{Path: path, Env: env, SessionsDir: SessionsDir, Limits: limits}
 	// The old parser takes --version only behind a command.
-	out, err := t.output(ctx, 60*time.Second, "launcher", "--version")
+	out, err := t.output(ctx, limit(limits.Version, time.Minute), "launcher", "--version")
+	if errors.Is(err, errHangs) {
+		return nil, fmt.Errorf("cannot ask %s for its version: %w", path, err)
+	}
 	if err != nil {
-		out2, err2 := t.output(ctx, 60*time.Second, "--version")
+		out2, err2 := t.output(ctx, limit(limits.Version, time.Minute), "--version")
 		if err2 != nil {
 			return nil, fmt.Errorf("cannot ask %s for its version: %w", path, err)
 		}
@@ -55,6 +77,8 @@ type ToolError struct {
 	Output string // the end of what it printed
 	Err    error
 }
+
+func (e *ToolError) Unwrap() error { return e.Err }
 
 func (e *ToolError) Error() string {
 	last := ""
@@ -76,18 +100,22 @@ func (t *Tool) output(ctx context.Context, limit time.Duration, args ...string) 
 	cmd := exec.CommandContext(ctx, t.Path, args...)
 	cmd.Env = t.Env
 	cmd.Dir = "/"
-	var stdout, stderr capped
-	stdout.max, stderr.max = maxOutput, 64<<10
+	stdout, stderr := capped{max: maxOutput, full: cancel}, capped{max: 64 << 10}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	// It may have started others; all of them end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	err := runUnprotected(cmd) // list-bootstrapped runs jobs
-	if ctx.Err() != nil {
-		err = fmt.Errorf("took longer than %v", limit)
-	} else if stdout.cut {
-		err = fmt.Errorf("printed more than %d bytes", maxOutput)
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it ended well; what it left behind holds its output open
+	}
+	if stdout.cut {
+		err = fmt.Errorf("it printed more than %d bytes", maxOutput)
+	} else if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("took longer than %v: %w", limit, errHangs)
+	} else if ctx.Err() != nil {
+		err = ctx.Err()
 	}
 	if err != nil {
 		return "", &ToolError{Args: args, Output: stdout.String() + stderr.String(), Err: err}
@@ -95,17 +123,21 @@ func (t *Tool) output(ctx context.Context, limit time.Duration, args ...string) 
 	return stdout.String(), nil
 }
 
-// capped keeps the first max bytes of what is written to it.
+// capped keeps the first max bytes of what is written to it, and calls full when there is more.
 type capped struct {
 	bytes.Buffer
-	max int
-	cut bool
+	max  int
+	cut  bool
+	full func() // may be nil
 }
 
 func (c *capped) Write(p []byte) (int, error) {
 	if room := c.max - c.Len(); len(p) > room {
 		c.Buffer.Write(p[:room])
 		c.cut = true
+		if c.full != nil {
+			c.full()
+		}
 	} else {
 		c.Buffer.Write(p)
 	}
@@ -122,7 +154,7 @@ var (
 
 // Plans lists the test plans, sorted by id.
 func (t *Tool) Plans(ctx context.Context) ([]Plan, error) {
-	out, err := t.output(ctx, 2*time.Minute, "list", "test plan", "-a")
+	out, err := t.output(ctx, limit(t.Limits.List, 2*time.Minute), "list", "test plan", "-a")
 	if err != nil {
 		return nil, fmt.Errorf("cannot list test plans: %w", err)
 	}
@@ -180,10 +212,14 @@ func (t *Tool) Jobs(ctx context.Context, plan string) ([]Job, error) {
 	if useJSON { // the text format is known to work up to 7.3
 		args = []string{"list-bootstrapped", plan, "-f", "json"}
 	}
-	out, err := t.output(ctx, 15*time.Minute, args...)
-	if err != nil && t.NormalUser != "" && t.Capabilities.NeedsUser {
+	patience := limit(t.Limits.Jobs, 15*time.Minute)
+	out, err := t.output(ctx, patience, args...)
+	if errors.Is(err, errHangs) {
+		return nil, fmt.Errorf("cannot list the jobs of %s: %w", plan, err)
+	}
+	if err != nil && !planNotFound(err) && t.NormalUser != "" && t.Capabilities.NeedsUser {
 		// It gives up where it finds no user by itself. Which versions take one is not known of all.
-		if again, err2 := t.output(ctx, 15*time.Minute, append(slices.Clone(args), "--normal-user", t.NormalUser)...); err2 == nil {
+		if again, err2 := t.output(ctx, patience, append(slices.Clone(args), "--normal-user", t.NormalUser)...); err2 == nil {
 			out, err = again, nil
 		}
 	}
@@ -198,6 +234,12 @@ func (t *Tool) Jobs(ctx context.Context, plan string) ([]Job, error) {
 		return parseJobsJSON(out)
 	}
 	return parseJobs(out)
+}
+
+// planNotFound reports whether list-bootstrapped failed because it does not know the plan, in the words of all versions.
+func planNotFound(err error) bool {
+	var failed *ToolError
+	return errors.As(err, &failed) && strings.Contains(failed.Output, "Test plan not found")
 }
 
 // parseJobs reads one job per line: id, plugin and flags between tabs. What a job does not have is `<missing flags>`.
@@ -307,8 +349,11 @@ func (t *Tool) CheckConfig(ctx context.Context, path string) error {
 	if !t.Capabilities.CheckConfig {
 		return nil
 	}
-	_, err := t.output(ctx, 2*time.Minute, "check-config", path)
+	_, err := t.output(ctx, limit(t.Limits.Check, 2*time.Minute), "check-config", path)
 	var failed *ToolError
+	if errors.Is(err, errHangs) {
+		return fmt.Errorf("cannot check the launcher: %w", err)
+	}
 	if err == nil || !errors.As(err, &failed) {
 		return err
 	}
