@@ -46,8 +46,9 @@ func large(t *testing.T) (path string, submissions int) {
 				return err
 			}
 			for i := range 10 {
-				if _, err := tx.Exec(`INSERT INTO results VALUES (?, ?, 'results', ?, 'a name', 'pass', '', '', 'shell', '', 1, ?, '', 0)`, n+1, i, fmt.Sprintf("x::job-%d", i),
-					strings.Repeat("c", 50)); err != nil {
+				x := cert.Result{Index: i, Section: cert.SectionResults, ID: fmt.Sprintf("x::job-%d", i), Name: "a name", Outcome: "pass", Plugin: "shell", DurationSeconds: 1,
+					Comments: strings.Repeat("c", 50)}
+				if err := saveResults(t.Context(), tx, int64(n+1), []cert.Result{x}); err != nil {
 					return err
 				}
 			}
@@ -112,9 +113,11 @@ func TestFaultDamagedPage(t *testing.T) {
 		table, where string
 		lost         func(s Salvage) bool
 	}{
-		"of results":     {"results", "results", func(s Salvage) bool { return len(s.Lost) == 0 && len(s.Unread) == 0 && s.Rows["runs"] == total }},
-		"of an index":    {"results_job", "results_job", func(s Salvage) bool { return len(s.Lost) == 0 && s.Rows["runs"] == total }},
-		"of runs":        {"runs", "runs", func(s Salvage) bool { return s.Rows["runs"] < total && s.Rows["runs"] > total*8/10 && len(s.Rebuilt) > 0 }},
+		"of results":  {"results", "results", func(s Salvage) bool { return len(s.Lost) == 0 && len(s.Unread) == 0 && s.Rows["runs"] == total }},
+		"of an index": {"results_job", "results_job", func(s Salvage) bool { return len(s.Lost) == 0 && s.Rows["runs"] == total }},
+		"of runs": {"runs", "runs", func(s Salvage) bool {
+			return s.Rows["runs"] < total && s.Rows["runs"] > total*8/10 && len(s.Rebuilt) > 0
+		}},
 		"of submissions": {"submissions", "submissions", func(s Salvage) bool { return s.Rows["submissions"] < total && len(s.Rebuilt) > 0 && len(s.Lost) == 0 }},
 		"of files":       {"files", "files", func(s Salvage) bool { return s.Rows["files"] < total && len(s.Rebuilt) > 0 && len(s.Lost) == 0 }},
 		"of run ids":     {"sqlite_autoindex_runs_1", "runs", func(s Salvage) bool { return len(s.Lost) == 0 && s.Rows["runs"] == total }},

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -153,26 +152,6 @@ func TestPagesAreStableWhileRowsAreAdded(t *testing.T) {
 	for _, p := range []Page{{Limit: 0}, {Limit: 1001}, {Limit: 1, Cursor: "x"}, {Limit: 1, Cursor: cursor("s", 1)}, {Limit: 1, Cursor: cursor("r", 1, 2)}} {
 		_, _, err := db.Runs(ctx, RunFilter{}, p)
 		require.Equal(t, cert.Invalid, cert.CodeOf(err), "%+v", p)
-	}
-}
-
-func TestUsesIndexesForWhatIsAskedOften(t *testing.T) {
-	t.Parallel()
-	db := open1(t)
-	for query, index := range map[string]string{
-		"SELECT 1 FROM submissions s WHERE s.index_state = 'pending' ORDER BY s.seq LIMIT 1":                                 "submissions_pending",
-		"SELECT 1 FROM runs r WHERE r.machine = 'x' ORDER BY r.seq DESC LIMIT 1":                                             "runs_machine",
-		"SELECT 1 FROM results r JOIN submissions s ON s.seq = r.submission WHERE r.job >= 'a' AND r.job < 'b'":              "results_job",
-		"SELECT 1 FROM tokens WHERE hash = 'x'":                                                                              "sqlite_autoindex_tokens",
-		"SELECT id FROM runs WHERE finished < 5 ORDER BY finished LIMIT 10":                                                  "runs_finished",
-		"SELECT id FROM runs WHERE runs.machine = 'x' AND state IN ('queued', 'running') AND state = 'running' ORDER BY seq": "runs_",
-	} {
-		rows, err := list(t.Context(), db.r, func(s scanner) (v string, err error) {
-			var a, b, c int
-			return v, s.Scan(&a, &b, &c, &v)
-		}, "EXPLAIN QUERY PLAN "+query)
-		require.NoError(t, err)
-		require.Contains(t, strings.Join(rows, "\n"), index, query)
 	}
 }
 

@@ -4,13 +4,18 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"time"
 
 	"certlab/internal/cert"
 )
 
 const submissionColumns = `s.id, s.run, s.attempt, s.machine, m.hostname, s.sha256, s.size, s.name, s.received, s.added_by, s.index_state, s.index_version,
-	s.index_error, s.plan, s.title, s.checkbox_version, s.counts, s.system, s.seq`
+	s.index_error, s.plan, s.title, s.checkbox_version, s.counts`
+
+// What is known of a machine takes many pages: lists do without.
+const (
+	wholeSubmission = submissionColumns + ", s.system, s.seq"
+	briefSubmission = submissionColumns + ", '', s.seq"
+)
 
 const submissionTables = " FROM submissions s JOIN machines m ON m.id = s.machine"
 
@@ -48,7 +53,7 @@ func (db *DB) Submissions(ctx context.Context, f SubmissionFilter, p Page) ([]ce
 	} else if more {
 		w.add("s.seq < ?", before)
 	}
-	rows, err := list(ctx, db.r, scanSubmission, "SELECT "+submissionColumns+submissionTables+w.String()+" ORDER BY s.seq DESC LIMIT ?",
+	rows, err := list(ctx, db.r, scanSubmission, "SELECT "+briefSubmission+submissionTables+w.String()+" ORDER BY s.seq DESC LIMIT ?",
 		append(w.args, p.Limit+1)...)
 	if err != nil {
 		return nil, "", err
@@ -68,7 +73,7 @@ func (db *DB) Submissions(ctx context.Context, f SubmissionFilter, p Page) ([]ce
 
 // Submission returns a submission. It fails as NotFound.
 func (db *DB) Submission(ctx context.Context, id string) (cert.Submission, error) {
-	r, err := one(ctx, db.r, scanSubmission, notFound("submission", id), "SELECT "+submissionColumns+submissionTables+" WHERE s.id = ?", id)
+	r, err := one(ctx, db.r, scanSubmission, notFound("submission", id), "SELECT "+wholeSubmission+submissionTables+" WHERE s.id = ?", id)
 	return r.Submission, err
 }
 
@@ -133,7 +138,7 @@ func (db *DB) AddUpload(ctx context.Context, run cert.Run, f cert.File) (string,
 
 // NextPending returns the oldest submission that waits to be indexed, or nil. Those whose bytes are known to be lost are left out.
 func (db *DB) NextPending(ctx context.Context) (*cert.Submission, error) {
-	rows, err := list(ctx, db.r, scanSubmission, "SELECT "+submissionColumns+submissionTables+` WHERE s.index_state = 'pending'
+	rows, err := list(ctx, db.r, scanSubmission, "SELECT "+wholeSubmission+submissionTables+` WHERE s.index_state = 'pending'
 		AND NOT EXISTS (SELECT 1 FROM bad_files b WHERE b.sha256 = s.sha256) ORDER BY s.seq LIMIT 1`)
 	if err != nil || len(rows) == 0 {
 		return nil, err
@@ -149,17 +154,8 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 		if err != nil {
 			return err
 		}
-		insert, err := tx.PrepareContext(ctx, `INSERT INTO results (submission, idx, section, job, name, outcome, status, category, plugin, template_id, duration,
-			comments, skip_reason, log_size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-		if err != nil {
-			return fmt.Errorf("cannot store results: %w", err)
-		}
-		defer insert.Close()
-		for _, r := range x.Results {
-			if _, err := insert.ExecContext(ctx, seq, r.Index, r.Section, r.ID, r.Name, r.Outcome, r.CertificationStatus, r.Category, r.Plugin, r.TemplateID,
-				r.DurationSeconds, r.Comments, r.SkipReason, r.LogSize); err != nil {
-				return fmt.Errorf("cannot store result %d: %w", r.Index, err)
-			}
+		if err := saveResults(ctx, tx, seq, x.Results); err != nil {
+			return err
 		}
 		for _, a := range x.Attachments {
 			if _, err := tx.ExecContext(ctx, "INSERT INTO attachments (submission, idx, job, name, size) VALUES (?, ?, ?, ?, ?)", seq, a.Index, a.ID, a.Name, a.Size); err != nil {
@@ -239,77 +235,6 @@ func (db *DB) Reindex(ctx context.Context, submission string, onlyOlder int) (in
 // IndexCounts returns how many submissions are in each index state.
 func (db *DB) IndexCounts(ctx context.Context) (map[string]int, error) {
 	return db.countBy(ctx, "SELECT index_state, count(*) FROM submissions GROUP BY index_state")
-}
-
-// ResultFilter selects results. Empty fields select all.
-type ResultFilter struct {
-	Machine    string // id
-	Run        string
-	Submission string
-	Section    string // results, resources or attachments
-	Job        string // prefix of the full job id
-	Outcome    string
-	Status     string // certification status
-	Plan       string // of the submission
-	Since      time.Time
-}
-
-const resultColumns = `s.id, r.idx, s.run, s.machine, r.section, r.job, r.name, r.outcome, r.status, r.category, r.plugin, r.template_id, r.duration, r.comments,
-	r.skip_reason, r.log_size, s.seq`
-
-type resultRow struct {
-	cert.Result
-	seq int64
-}
-
-func scanResult(s scanner) (r resultRow, err error) {
-	err = s.Scan(&r.Submission, &r.Index, &r.Run, &r.Machine, &r.Section, &r.ID, &r.Name, &r.Outcome, &r.CertificationStatus, &r.Category, &r.Plugin, &r.TemplateID,
-		&r.DurationSeconds, &r.Comments, &r.SkipReason, &r.LogSize, &r.seq)
-	return r, err
-}
-
-// Results lists results: those of the newest submission first, and within a submission in its order.
-func (db *DB) Results(ctx context.Context, f ResultFilter, p Page) ([]cert.Result, string, error) {
-	var w where
-	w.equal("s.machine", f.Machine)
-	w.equal("s.run", f.Run)
-	w.equal("s.id", f.Submission)
-	w.equal("s.plan", f.Plan)
-	w.equal("r.section", f.Section)
-	w.equal("r.outcome", f.Outcome)
-	w.equal("r.status", f.Status)
-	w.prefix("r.job", f.Job)
-	if !f.Since.IsZero() {
-		w.add("s.received >= ?", micros(f.Since))
-	}
-	var seq, idx int64
-	if more, err := p.parse("x", &seq, &idx); err != nil {
-		return nil, "", err
-	} else if more {
-		w.add("(r.submission < ? OR (r.submission = ? AND r.idx > ?))", seq, seq, idx)
-	}
-	rows, err := list(ctx, db.r, scanResult, "SELECT "+resultColumns+" FROM results r JOIN submissions s ON s.seq = r.submission"+w.String()+
-		" ORDER BY r.submission DESC, r.idx LIMIT ?", append(w.args, p.Limit+1)...)
-	if err != nil {
-		return nil, "", err
-	}
-	next := ""
-	if len(rows) > p.Limit {
-		rows = rows[:p.Limit]
-		next = cursor("x", rows[p.Limit-1].seq, int64(rows[p.Limit-1].Index))
-	}
-	out := make([]cert.Result, len(rows))
-	for n, r := range rows {
-		out[n] = r.Result
-	}
-	return out, next, nil
-}
-
-// Result returns one result of a submission. It fails as NotFound.
-func (db *DB) Result(ctx context.Context, submission string, index int) (cert.Result, error) {
-	r, err := one(ctx, db.r, scanResult, cert.Errorf(cert.NotFound, "there is no result %d in submission %q", index, submission),
-		"SELECT "+resultColumns+" FROM results r JOIN submissions s ON s.seq = r.submission WHERE s.id = ? AND r.idx = ?", submission, index)
-	return r.Result, err
 }
 
 func scanAttachment(s scanner) (a cert.Attachment, err error) {
