@@ -10,12 +10,13 @@ import (
 // Bounds of what can be assigned. The kernel limits one variable to 128 KiB.
 const (
 	maxAssignments = 500
+	maxName        = 256      // bytes
 	maxValue       = 32 << 10 // bytes
 )
 
 var (
 	variable   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	manifestID = regexp.MustCompile(`^[A-Za-z0-9._-]+::[A-Za-z0-9._/-]+$`)
+	manifestID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*::[A-Za-z0-9._/-]+$`)
 )
 
 // splitLines splits an option's value into lines.
@@ -63,6 +64,8 @@ func assignments(what string, lines []string, name *regexp.Regexp, example strin
 		switch {
 		case !ok || !name.MatchString(left):
 			return nil, fmt.Errorf("%s, line %d: want %s", what, i+1, example)
+		case len(left) > maxName:
+			return nil, fmt.Errorf("%s, line %d: the name has more than %d bytes", what, i+1, maxName)
 		case seen[left]:
 			return nil, fmt.Errorf("%s, line %d: %s is there twice", what, i+1, left)
 		case len(value) > maxValue:

@@ -39,7 +39,7 @@ var (
 	snapChannel = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}$`)
 	ppa         = regexp.MustCompile(`^ppa:[a-z0-9][a-z0-9.+-]*/[a-z0-9][a-z0-9.+-]*$`)
 	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]+$`)
-	planID      = regexp.MustCompile(`^[A-Za-z0-9._-]+::[^\s\x00-\x1f\x7f]+$`)
+	planID      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*::[^\s\x00-\x1f\x7f]+$`)
 	userName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}\$?$`)
 )
 

@@ -121,22 +121,3 @@ func TestParseEnvRefusesWhatJujuDoesNotSet(t *testing.T) {
 		require.EqualError(t, err, test.want)
 	}
 }
-
-func FuzzParseEnv(f *testing.F) {
-	files, err := filepath.Glob("testdata/env/*.env")
-	require.NoError(f, err)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		require.NoError(f, err)
-		f.Add(string(text))
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		env, event, err := hooks.ParseEnv(strings.Split(text, "\n"))
-		if err != nil {
-			return
-		}
-		require.NotContains(t, env.UnitTag(), "/")
-		require.NotContains(t, env.UnitTag(), "..")
-		require.NotEmpty(t, event.Kind)
-	})
-}
