@@ -103,18 +103,3 @@ func TestABadResourceIsSaidAndWritesNothingOutside(t *testing.T) {
 	require.Empty(t, left)
 	require.NoDirExists(t, filepath.Join(l.sys.root, "..", "escape"))
 }
-
-func FuzzAssignments(f *testing.F) {
-	f.Add("A=1,B=2")
-	f.Add("# x\n a::b = c\r\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		env, err := parseEnvironment("environment", splitList(text))
-		if err != nil {
-			return
-		}
-		for name, value := range env {
-			require.Regexp(t, variable, name)
-			require.False(t, hasControl(string(bytes.ReplaceAll([]byte(value), []byte("\t"), nil))), "%q", value)
-		}
-	})
-}
