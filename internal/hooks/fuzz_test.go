@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -125,44 +124,50 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-func FuzzPort(f *testing.F) {
-	fuzztest.Run(f, 3000, fuzztest.Seeds("8443/tcp", "9000-9010/udp", "icmp", "80", "65536/tcp", "2-1/tcp"), func(t *testing.T, data []byte) {
-		port, err := normalPort(string(data))
-		if err != nil {
-			fuzztest.Clean(t, err.Error())
-			return
-		}
-		again, err := normalPort(port)
-		require.NoError(t, err)
-		require.Equal(t, port, again)
+// FuzzText: ports, what goes into a status or an action's result, and what hides secrets.
+func FuzzText(f *testing.F) {
+	seeds := fuzztest.Seeds("8443/tcp", "9000-9010/udp", "icmp", "80", "65536/tcp", "2-1/tcp",
+		"a\nb", "\x1b[31mred", "é\xff", strings.Repeat("é", 300),
+		"hunter22\nin hunter22 it is", "a long secret\ntext without it", "multi=line=value\nmulti=line=value")
+	fuzztest.Run(f, 3000, seeds, func(t *testing.T, data []byte) {
+		checkPort(t, string(data))
+		checkOneLine(t, string(data))
+		checkMask(t, string(data))
 	})
 }
 
-// FuzzOneLine: what goes into a status, or an action's result, is one line of the size that was asked for.
-func FuzzOneLine(f *testing.F) {
-	fuzztest.Run(f, 3000, fuzztest.Seeds("a\nb", "\x1b[31mred", "é\xff", strings.Repeat("é", 300)), func(t *testing.T, data []byte) {
-		const max = 256
-		line := oneLine(string(data), max)
-		require.LessOrEqual(t, len(line), max)
-		if line != "" {
-			fuzztest.Clean(t, line)
-		}
-		require.Equal(t, line, oneLine(line, max))
-		flat := map[string]string{}
-		require.NoError(t, flatten(flat, "", map[string]any{"text": string(data), "list": []string{string(data)}}))
-		require.Len(t, flat, 2, fmt.Sprint(flat))
-	})
+func checkPort(t *testing.T, text string) {
+	port, err := normalPort(text)
+	if err != nil {
+		fuzztest.Clean(t, err.Error())
+		return
+	}
+	again, err := normalPort(port)
+	require.NoError(t, err)
+	require.Equal(t, port, again)
 }
 
-// FuzzMask: no secret that a charm has read is in what it prints.
-func FuzzMask(f *testing.F) {
-	fuzztest.Run(f, 2000, fuzztest.Seeds("hunter22\nin hunter22 it is", "a long secret\ntext without it", "multi=line=value\nmulti=line=value"), func(t *testing.T, data []byte) {
-		secret, text, _ := strings.Cut(string(data), "\n")
-		m := &mask{}
-		m.add(secret)
-		hidden := m.hide(text + secret)
-		if len(strings.TrimSpace(secret)) >= 8 && !strings.ContainsAny(secret, "[]") { // what stands for it has these
-			require.NotContains(t, hidden, strings.TrimSpace(secret))
-		}
-	})
+// checkOneLine: what goes into a status, or an action's result, is one line of the size that was asked for.
+func checkOneLine(t *testing.T, text string) {
+	const max = 256
+	line := oneLine(text, max)
+	require.LessOrEqual(t, len(line), max)
+	if line != "" {
+		fuzztest.Clean(t, line)
+	}
+	require.Equal(t, line, oneLine(line, max))
+	flat := map[string]string{}
+	require.NoError(t, flatten(flat, "", map[string]any{"text": text, "list": []string{text}}))
+	require.Len(t, flat, 2)
+}
+
+// checkMask: no secret that a charm has read is in what it prints.
+func checkMask(t *testing.T, input string) {
+	secret, text, _ := strings.Cut(input, "\n")
+	m := &mask{}
+	m.add(secret)
+	hidden := m.hide(text + secret)
+	if trimmed := strings.TrimSpace(secret); len(trimmed) >= 8 && !strings.ContainsAny(trimmed, "[]") { // what stands for it has these
+		require.NotContains(t, hidden, trimmed)
+	}
 }
