@@ -100,20 +100,44 @@ func (s *Soak) cut(cuts []Cut) string {
 	return fmt.Sprintf(" in the middle of %s of run %s", cuts[0].Job, cuts[0].Run)
 }
 
+// patience is how long a fault that is to hit something in its middle waits for there to be one.
+const patience = 20 * time.Second
+
+// find waits for a process of a role, on the event's machine or rather on another one than nowhere.
+func (s *Soak) find(ctx context.Context, e Event, role lab.Role) (lab.Processes, lab.Process, bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		ps, err := s.lab.Processes()
+		if err == nil {
+			for _, machine := range append([]string{e.Machine}, ps.Numbers()...) {
+				if found := ps.Of(machine, role); len(found) > 0 {
+					return ps, found[0], true
+				}
+			}
+		}
+		if !wait(ctx, time.Now().Add(100*time.Millisecond)) {
+			return ps, lab.Process{}, false
+		}
+	}
+}
+
 // killUnderJob kills a process that a job depends on.
 func killUnderJob(role lab.Role) func(*Soak, context.Context, Event) (string, error) {
-	return func(s *Soak, _ context.Context, e Event) (string, error) {
-		ps, err := s.lab.Processes()
-		if err != nil {
-			return "", err
+	return func(s *Soak, ctx context.Context, e Event) (string, error) {
+		sought := role
+		if e.Number%2 == 0 {
+			sought = lab.Job
 		}
-		for _, machine := range append([]string{e.Machine}, ps.Numbers()...) { // rather another machine's than none
-			for _, p := range ps.Of(machine, role) {
-				e.Machine = machine
-				cuts := s.holdJobs(ps, e)
-				if p.Signal(unix.SIGKILL) {
-					return "killed " + p.String() + s.cut(cuts), nil
-				}
+		ps, found, ok := s.find(ctx, e, sought)
+		if !ok {
+			return "", nil
+		}
+		e.Machine = found.Machine
+		for _, p := range ps.Of(e.Machine, role) {
+			cuts := s.holdJobs(ps, e)
+			if p.Signal(unix.SIGKILL) {
+				return "killed " + p.String() + s.cut(cuts), nil
 			}
 		}
 		return "", nil
@@ -176,6 +200,11 @@ func (s *Soak) again(ctx context.Context, args ...string) error {
 
 // powerCut cuts a machine's power, in the middle of a job if there is one, and switches it on again after the event's time.
 func (s *Soak) powerCut(ctx context.Context, e Event) (string, error) {
+	if e.Machine != "0" && e.Number%2 == 0 {
+		if _, p, ok := s.find(ctx, e, lab.Job); ok {
+			e.Machine = p.Machine
+		}
+	}
 	s.power[e.Machine].Lock()
 	defer s.power[e.Machine].Unlock()
 	ps, err := s.lab.Processes()

@@ -62,7 +62,7 @@ type Profile struct {
 
 // Kinds of faults. Each is drawn as often as it weighs: from a bag that is filled anew when it is empty, so that none is left out by chance.
 var allFaults = map[string]int{
-	"kill-certlabd": 3, "kill-pebble": 3, "kill-agent": 4, "kill-keeper": 1, "kill-checkbox": 1, "kill-hook": 4, "kill-action": 2,
+	"kill-certlabd": 3, "kill-pebble": 3, "kill-agent": 4, "kill-keeper": 2, "kill-checkbox": 2, "kill-hook": 4, "kill-action": 2,
 	"power-cut": 3, "power-off": 1, "reboot": 2, "controller-cut": 1, "controller-off": 1, "freeze-certlabd": 1, "freeze-agent": 1, "rack-cut": 1,
 	"config": 3, "refresh": 2, "relation": 1, "disk-low": 1, "backup": 1, "rotate-ca": 1,
 }

@@ -184,8 +184,11 @@ func (s *Soak) until(ctx context.Context, missing func(context.Context) string) 
 		one, cancel := context.WithTimeout(ctx, time.Minute)
 		now := missing(one)
 		cancel()
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && now != last {
 			last = now
+			if now != "" {
+				s.logf("not well yet: %s", now)
+			}
 		}
 		if now == "" {
 			return nil
