@@ -28,6 +28,7 @@ func (sys system) api(u *hooks.Unit) (func(ctx context.Context, timeout time.Dur
 		return nil, err
 	}
 	return func(ctx context.Context, timeout time.Duration, method, path string, body, result any) error {
+		s.Step(method + " " + path)
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		return s.socket.Call(ctx, method, path, body, result)

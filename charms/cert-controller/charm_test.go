@@ -37,13 +37,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A lab is the controller's unit on a machine of its own: a model of Juju, a real Pebble that runs a dummy in certlabd's place, and a
-// socket that answers as certlabd would.
+// A lab is the controller's unit on a machine of its own: a model of Juju, a Pebble, and a socket that answers as certlabd would.
 type lab struct {
 	*hookstest.Scenario
 	t       testing.TB
 	sys     system
 	systemd *workloadtest.Systemd
+	dir     string // all of the lab
 	base    string // of the unit
 	storage string
 
@@ -62,7 +62,19 @@ type request struct {
 	Method, Path, Body string
 }
 
+// newLab makes one whose Pebble starts nothing. Whatever the charm changes on the machine is a step at which it can be killed.
 func newLab(t testing.TB, options ...hookstest.Option) *lab {
+	t.Helper()
+	return makeLab(t, false, options...)
+}
+
+// newPebbleLab makes one with a real Pebble, which runs a dummy in certlabd's place.
+func newPebbleLab(t testing.TB, options ...hookstest.Option) *lab {
+	t.Helper()
+	return makeLab(t, true, options...)
+}
+
+func makeLab(t testing.TB, pebble bool, options ...hookstest.Option) *lab {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cc") // t.TempDir's names are too long for sockets
 	require.NoError(t, err)
@@ -71,8 +83,19 @@ func newLab(t testing.TB, options ...hookstest.Option) *lab {
 	units := filepath.Join(dir, "units")
 	require.NoError(t, os.MkdirAll(units, 0o755))
 	require.NoError(t, os.MkdirAll(l.storage, 0o755))
-	l.systemd = workloadtest.NewSystemd(t, units)
-	l.sys = system{root: filepath.Join(dir, "lib"), unitFiles: units, run: l.systemd.Run, charmDir: builds.Charm(t, "certlabd")}
+	charm := filepath.Join(dir, "charm")
+	if pebble {
+		charm = builds.Charm(t, "certlabd")
+		l.systemd = workloadtest.NewSystemd(t, units)
+	} else {
+		require.NoError(t, workloadtest.FakeCharm(charm, "certlabd"))
+		l.systemd = workloadtest.NewFakeSystemd(t, units)
+	}
+	l.dir = dir
+	l.sys = system{root: filepath.Join(dir, "lib"), unitFiles: units, run: l.systemd.Run, charmDir: charm, step: func(what string) { l.Point(what) }}
+	if !pebble {
+		l.sys.proc = units // no processes
+	}
 	l.Scenario = hookstest.New(t, newCharm(l.sys), "charmcraft.yaml", options...)
 	l.health = order.ControllerHealth{Ready: true, Version: "1.0", Machines: 0}
 	l.serve()
@@ -225,7 +248,7 @@ func TestAFreshUnitStartsItsService(t *testing.T) {
 	for _, version := range []string{hookstest.Juju36, hookstest.Juju40} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, hookstest.Fresh(), hookstest.Version(version))
+			l := newPebbleLab(t, hookstest.Fresh(), hookstest.Version(version))
 			l.WithStorage("data", l.storage)
 			l.service(func(h *order.ControllerHealth) { h.Ready = false })
 			r := l.FireStorage("attached", "data/0").RequireStatus("waiting", "starting")
@@ -560,9 +583,9 @@ func TestTheServicesProblemsAreShown(t *testing.T) {
 	}
 }
 
-func TestAServiceThatDoesNotStayUpIsSaidWithItsReason(t *testing.T) {
+func TestFaultAServiceThatDoesNotStayUpIsSaidWithItsReason(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPebbleLab(t)
 	l.WithStorage("data", l.storage)
 	require.NoError(t, os.Remove(filepath.Join(l.serviceDir(), order.ControllerSocket)))
 	require.NoError(t, os.WriteFile(filepath.Join(l.serviceDir(), "refuse"), []byte("cannot use the database: it is newer than this program"), 0o600))

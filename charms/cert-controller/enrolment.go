@@ -14,7 +14,6 @@ import (
 	"certlab/internal/hooks"
 	"certlab/internal/order"
 	"certlab/internal/relate/certagents"
-	"certlab/internal/workload"
 )
 
 const (
@@ -84,7 +83,7 @@ func (s service) enrol(ctx context.Context, u *hooks.Unit, before []order.Enroll
 	if err != nil {
 		return e, err
 	}
-	_, err = workload.WriteFile(path, data, 0o644)
+	_, err = s.WriteFile(path, data, 0o644)
 	return e, err
 }
 

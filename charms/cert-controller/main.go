@@ -23,6 +23,8 @@ type system struct {
 	unitFiles string       // for /etc/systemd/system
 	run       workload.Run // for systemctl
 	charmDir  string       // for JUJU_CHARM_DIR
+	step      func(string) // told of each change of the machine before it is made
+	proc      string       // for /proc
 }
 
 func (sys system) charm(u *hooks.Unit) string {
@@ -58,7 +60,7 @@ const serviceDir = "service"
 
 func (sys system) service(u *hooks.Unit) (service, error) {
 	w, err := workload.New(workload.Config{
-		Unit: u.Name, CharmDir: sys.charm(u), Root: sys.root, UnitFiles: sys.unitFiles, Run: sys.run, Log: u.Log,
+		Unit: u.Name, CharmDir: sys.charm(u), Root: sys.root, UnitFiles: sys.unitFiles, Run: sys.run, Log: u.Log, Step: sys.step, Proc: sys.proc,
 		Service: workload.Service{Name: "certlabd", Summary: "Coordinates the lab", Dir: serviceDir},
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // TestTheRealServiceUnderstandsTheCharm runs the real certlabd: what the charm writes, signals and asks is what it reads and answers.
 func TestTheRealServiceUnderstandsTheCharm(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPebbleLab(t)
 	require.NoError(t, os.Remove(filepath.Join(l.serviceDir(), "certlabd.sock")))
 	l.sys.charmDir = builds.RealCharm(t, "certlabd")
 	l.Scenario = hookstest.New(t, newCharm(l.sys), "charmcraft.yaml")

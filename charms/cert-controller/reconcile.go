@@ -235,7 +235,7 @@ func (s service) writeDesired(d order.ControllerDesired) (sum string, err error)
 		return "", err
 	}
 	data = append(data, '\n')
-	if _, err := workload.WriteFile(s.file(order.ControllerDesiredFile), data, 0o600); err != nil {
+	if _, err := s.WriteFile(s.file(order.ControllerDesiredFile), data, 0o600); err != nil {
 		return "", err
 	}
 	hash := sha256.Sum256(data)
@@ -346,6 +346,7 @@ func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
 		return err
 	}
 	for _, path := range []string{s.Dir(), filepath.Join(s.Base(), storageFile), filepath.Join(s.Base(), relationsFile)} {
+		s.Step("remove " + filepath.Base(path))
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("cannot remove the service's files: %w", err)
 		}

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"certlab/internal/hooks"
-	"certlab/internal/workload"
 )
 
 const (
@@ -41,7 +40,7 @@ func (s service) storage(ctx context.Context, u *hooks.Unit) (string, error) {
 		// A storage that comes back from another unit keeps its mark and its contents.
 		mark := filepath.Join(known.Location, markFile)
 		if _, err := os.Stat(mark); errors.Is(err, fs.ErrNotExist) {
-			if _, err := workload.WriteFile(mark, []byte(known.ID+"\n"), 0o644); err != nil {
+			if _, err := s.WriteFile(mark, []byte(known.ID+"\n"), 0o644); err != nil {
 				return "", err
 			}
 		}
@@ -49,7 +48,7 @@ func (s service) storage(ctx context.Context, u *hooks.Unit) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if _, err := workload.WriteFile(filepath.Join(s.Base(), storageFile), data, 0o644); err != nil {
+		if _, err := s.WriteFile(filepath.Join(s.Base(), storageFile), data, 0o644); err != nil {
 			return "", err
 		}
 	}
@@ -97,6 +96,7 @@ func (s service) detach(ctx context.Context) error {
 	if err := s.Stop(ctx); err != nil {
 		return err
 	}
+	s.Step("forget storage")
 	err := os.Remove(filepath.Join(s.Base(), storageFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot forget the storage: %w", err)

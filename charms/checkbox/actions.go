@@ -189,6 +189,7 @@ func fail(call *hooks.ActionCall, err error) error {
 }
 
 func (a agent) call(ctx context.Context, timeout time.Duration, method, path string, body, result any) error {
+	a.Step(method + " " + path)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return a.socket.Call(ctx, method, path, body, result)

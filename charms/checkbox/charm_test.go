@@ -29,13 +29,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A lab is a unit of the charm on a machine of its own: a model of Juju, a real Pebble that runs a dummy in the agent's place, and a
-// socket that answers as the agent would.
+// A lab is a unit of the charm on a machine of its own: a model of Juju, a Pebble, and a socket that answers as the agent would.
 type lab struct {
 	*hookstest.Scenario
 	t       testing.TB
 	sys     system
 	systemd *workloadtest.Systemd
+	dir     string // all of the lab
 	base    string // of the unit
 	agents  string // where Juju's agents have their directories
 
@@ -55,7 +55,19 @@ type request struct {
 	Method, Path, Body string
 }
 
+// newLab makes one whose Pebble starts nothing. Whatever the charm changes on the machine is a step at which it can be killed.
 func newLab(t testing.TB, options ...hookstest.Option) *lab {
+	t.Helper()
+	return makeLab(t, false, options...)
+}
+
+// newPebbleLab makes one with a real Pebble, which runs a dummy in the agent's place.
+func newPebbleLab(t testing.TB, options ...hookstest.Option) *lab {
+	t.Helper()
+	return makeLab(t, true, options...)
+}
+
+func makeLab(t testing.TB, pebble bool, options ...hookstest.Option) *lab {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cb") // t.TempDir's names are too long for sockets
 	require.NoError(t, err)
@@ -67,9 +79,21 @@ func newLab(t testing.TB, options ...hookstest.Option) *lab {
 	require.NoError(t, os.MkdirAll(filepath.Join(charm, "provider", "units"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(charm, "provider", "manage.py"), []byte("#!/usr/bin/env python3\n"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(charm, "provider", "units", "a.pxu"), []byte("unit: job\n"), 0o644))
-	require.NoError(t, os.Symlink(filepath.Join(builds.Charm(t, "certlab-agent"), "bin"), filepath.Join(charm, "bin")))
-	l.systemd = workloadtest.NewSystemd(t, units)
-	l.sys = system{root: filepath.Join(dir, "lib"), unitFiles: units, run: l.systemd.Run, charmDir: charm, commands: filepath.Join(dir, "commands")}
+	if pebble {
+		require.NoError(t, os.Symlink(filepath.Join(builds.Charm(t, "certlab-agent"), "bin"), filepath.Join(charm, "bin")))
+		l.systemd = workloadtest.NewSystemd(t, units)
+	} else {
+		require.NoError(t, workloadtest.FakeCharm(charm, "certlab-agent"))
+		l.systemd = workloadtest.NewFakeSystemd(t, units)
+	}
+	l.sys = system{root: filepath.Join(dir, "lib"), unitFiles: units, run: l.systemd.Run, charmDir: charm, commands: filepath.Join(dir, "commands"),
+		step: func(what string) { l.Point(what) }}
+	if !pebble {
+		l.sys.proc = units // no processes
+		require.NoError(t, os.MkdirAll(l.agentDir(), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(l.agentDir(), order.AgentPublicFile), []byte(fakePublic), 0o600))
+	}
+	l.dir = dir
 	l.Scenario = hookstest.New(t, newCharm(l.sys), "charmcraft.yaml", options...)
 	l.status = order.AgentStatus{Version: "1.0", CheckboxVersion: "7.3.0"}
 	l.serve()
@@ -77,6 +101,11 @@ func newLab(t testing.TB, options ...hookstest.Option) *lab {
 }
 
 func (l *lab) agentDir() string { return filepath.Join(l.base, "agent") }
+
+// fakePublic is what an agent has written that has made its key.
+const fakePublic = `{"public_key": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8xOUetsCa8EfOlDEBAfREhJqspDoyEh6Szz2in47Tv5n52m9dLYyPCbqZkOB5nTSqtscpkQD/HpykCggvx09iQ==",
+ "identity": {"hostname": "node1", "architecture": "amd64", "unit": "checkbox/0", "model_uuid": "8cac5806-7ba1-4d95-8a50-ce11f7151656"}}
+`
 
 // serve answers on the agent's socket.
 func (l *lab) serve() {
@@ -199,7 +228,7 @@ func TestAUnitOnItsOwnBecomesIdle(t *testing.T) {
 	for _, version := range []string{hookstest.Juju36, hookstest.Juju40} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, hookstest.Fresh(), hookstest.Version(version))
+			l := newPebbleLab(t, hookstest.Fresh(), hookstest.Version(version))
 			install := l.Fire("install").RequireStatus("active", "idle, checkbox 7.3.0, on its own")
 			require.LessOrEqual(t, install.Count(), 10, install.Tools())
 			require.True(t, l.systemd.Enabled("certlab-unit-checkbox-0.service"))
@@ -413,7 +442,7 @@ func TestASecretReachesTheAgentInAPrivateFileOnly(t *testing.T) {
 
 func TestANewSecretReachesAnAgentThatRuns(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPebbleLab(t)
 	l.WithSecretOption("secret-environment", map[string]string{"token": "battery staple"}, true)
 	l.Fire("config-changed").RequireStatus("active", "idle, checkbox 7.3.0, on its own")
 	reloads := filepath.Join(l.agentDir(), "reloads")
@@ -430,7 +459,7 @@ func TestANewSecretReachesAnAgentThatRuns(t *testing.T) {
 
 func TestASecondUnitOnTheMachineIsBlockedAndOneThatIsGoneIsCleanedUp(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPebbleLab(t)
 	l.Fire("config-changed").RequireStatus("active", "idle, checkbox 7.3.0, on its own")
 	charm := filepath.Join(l.agents, "unit-other-0", "charm")
 	require.NoError(t, os.MkdirAll(charm, 0o755))
@@ -458,7 +487,7 @@ func TestRemoveKeepsWhatNobodyHasTaken(t *testing.T) {
 		undelivered int
 		left        []string
 	}{{0, nil}, {1, []string{"agent/desired.json", "agent/lock", "agent/reloads", "agent/submission.tar.xz"}}} {
-		l := newLab(t)
+		l := newPebbleLab(t)
 		l.WithSecretOption("secret-environment", map[string]string{"token": "battery staple"}, true)
 		l.Fire("config-changed").RequireStatus("active", "idle, checkbox 7.3.0, on its own")
 		require.NoError(t, os.WriteFile(filepath.Join(l.agentDir(), "submission.tar.xz"), []byte("x"), 0o600))
@@ -481,9 +510,9 @@ func TestRemoveKeepsWhatNobodyHasTaken(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatDoesNotStayUpIsSaidWithItsReason(t *testing.T) {
+func TestFaultAnAgentThatDoesNotStayUpIsSaidWithItsReason(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPebbleLab(t)
 	require.NoError(t, os.Remove(filepath.Join(l.agentDir(), order.AgentSocket)))
 	require.NoError(t, os.WriteFile(filepath.Join(l.agentDir(), "refuse"), []byte("cannot open the spool: disk is full"), 0o600))
 	l.Fire("config-changed")

@@ -42,6 +42,7 @@ func (sys system) linkCommand(u *hooks.Unit, a agent) {
 		u.Log.Warn("not offering the agent's command: something else has its place", "path", path)
 		return
 	}
+	a.Step("link command")
 	if err := replaceLink(path, target); err != nil {
 		u.Log.Warn("not offering the agent's command", "error", err)
 	}
@@ -53,6 +54,7 @@ func (sys system) unlinkCommand(a agent) error {
 	if target, err := os.Readlink(path); err != nil || target != a.Current(commandName) {
 		return nil
 	}
+	a.Step("unlink command")
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove the agent's command: %w", err)
 	}

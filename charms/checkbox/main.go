@@ -24,6 +24,8 @@ type system struct {
 	unitFiles string       // for /etc/systemd/system
 	run       workload.Run // for systemctl
 	charmDir  string       // for JUJU_CHARM_DIR
+	step      func(string) // told of each change of the machine before it is made
+	proc      string       // for /proc
 	commands  string       // for /usr/local/bin
 }
 
@@ -60,7 +62,7 @@ func (sys system) agent(u *hooks.Unit) (agent, error) { return sys.agentOf(u, u.
 // agentOf is the agent of any unit on this machine.
 func (sys system) agentOf(u *hooks.Unit, unit string) (agent, error) {
 	w, err := workload.New(workload.Config{
-		Unit: unit, CharmDir: sys.charm(u), Root: sys.root, UnitFiles: sys.unitFiles, Run: sys.run, Log: u.Log,
+		Unit: unit, CharmDir: sys.charm(u), Root: sys.root, UnitFiles: sys.unitFiles, Run: sys.run, Log: u.Log, Step: sys.step, Proc: sys.proc,
 		Service: workload.Service{Name: "certlab-agent", Summary: "Runs Checkbox and delivers its results", Dir: agentDir},
 	})
 	if err != nil {

@@ -88,6 +88,7 @@ func (a agent) place(ctx context.Context, name string, sum func(hash.Hash) error
 	if err := fill(temp); err != nil {
 		return "", err
 	}
+	a.Step("place provider " + name)
 	if err := os.Rename(temp, dir); err != nil {
 		return "", err
 	}
@@ -105,6 +106,7 @@ func (a agent) removeOldProviders(keep []string) error {
 		if slices.ContainsFunc(keep, func(k string) bool { return k == dir || strings.HasPrefix(k, dir+"/") }) {
 			continue
 		}
+		a.Step("remove old provider")
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("cannot remove old providers: %w", err)
 		}

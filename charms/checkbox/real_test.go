@@ -16,7 +16,7 @@ import (
 // TestTheRealAgentUnderstandsTheCharm runs the real certlab-agent: what the charm writes, signals and asks is what it reads and answers.
 func TestTheRealAgentUnderstandsTheCharm(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPebbleLab(t)
 	require.NoError(t, os.Remove(filepath.Join(l.agentDir(), order.AgentSocket)))
 	l.sys.charmDir = filepath.Join(l.agents, "unit-checkbox-0", "charm")
 	require.NoError(t, os.Remove(filepath.Join(l.sys.charmDir, "bin")))

@@ -209,7 +209,7 @@ func (a agent) resource(ctx context.Context, u *hooks.Unit) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = workload.WriteFile(path, data, 0o644)
+	_, err = a.WriteFile(path, data, 0o644)
 	return known.Path, err
 }
 
@@ -220,7 +220,7 @@ func (a agent) writeDesired(d order.AgentDesired) (sum string, err error) {
 		return "", err
 	}
 	data = append(data, '\n')
-	if _, err := workload.WriteFile(a.file(order.AgentDesiredFile), data, 0o600); err != nil {
+	if _, err := a.WriteFile(a.file(order.AgentDesiredFile), data, 0o600); err != nil {
 		return "", err
 	}
 	s := sha256.Sum256(data)
@@ -255,6 +255,7 @@ func (a agent) makeIdentity(ctx context.Context, program string, l link) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
+	a.Step("make identity")
 	cmd := exec.CommandContext(ctx, program, "identity", "--dir", a.Dir())
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -362,7 +363,7 @@ func (a agent) remoteApp(ctx context.Context, u *hooks.Unit, id string) (string,
 	if err != nil {
 		return "", err
 	}
-	_, err = workload.WriteFile(path, data, 0o644)
+	_, err = a.WriteFile(path, data, 0o644)
 	return app, err
 }
 

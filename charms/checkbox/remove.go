@@ -30,9 +30,11 @@ func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
 	if err := a.Remove(ctx); err != nil {
 		return err
 	}
+	a.Step("remove providers")
 	if err := os.RemoveAll(a.providersDir()); err != nil {
 		return fmt.Errorf("cannot remove providers: %w", err)
 	}
+	a.Step("remove secret")
 	if err := os.RemoveAll(a.file(secretFile)); err != nil {
 		return fmt.Errorf("cannot remove the secret environment: %w", err)
 	}
@@ -48,6 +50,7 @@ func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
 		case !known:
 			u.Log.Warn("the agent could not be asked whether all results are delivered, so its files stay on the machine", "directory", a.Dir())
 		default:
+			a.Step("remove agent's files")
 			if err := os.RemoveAll(a.Dir()); err != nil {
 				return fmt.Errorf("cannot remove the agent's files: %w", err)
 			}

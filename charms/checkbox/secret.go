@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"certlab/internal/hooks"
-	"certlab/internal/workload"
 )
 
 // secretFile holds NAME=value lines for the agent; mode 0600.
@@ -39,7 +38,7 @@ func (a agent) writeSecret(ctx context.Context, u *hooks.Unit, id hooks.SecretID
 	if err != nil {
 		return "", hooks.Blocked("secret-environment: %s", err)
 	}
-	changed, err := workload.WriteFile(path, []byte(lines), 0o600)
+	changed, err := a.WriteFile(path, []byte(lines), 0o600)
 	if err == nil && changed {
 		_, err = a.Reload()
 	}

@@ -40,6 +40,8 @@ type Options struct {
 	// dispatch ends, instead of standing in the way of that one. Nil: os.Getppid.
 	Getppid func() int
 	Now     func() time.Time // nil: time.Now
+	// Step is for tests: it is told of each file of dispatch's own before it is written, and may end the goroutine. Nil: nobody is told.
+	Step func(what string)
 	// Decoded is told of each struct that is handed to Unit.Config and ActionCall.Params, so that a test can compare it with
 	// charmcraft.yaml. The action's name is empty for options.
 	Decoded func(action string, target any)
@@ -96,7 +98,7 @@ func run(ctx context.Context, charm Charm, o Options) error {
 	if o.StateDir == "" {
 		o.StateDir = filepath.Join(BaseDir, env.UnitTag(), "dispatch")
 	}
-	files := &files{dir: o.StateDir}
+	files := &files{dir: o.StateDir, step: o.Step}
 	unlock, err := files.lock(ctx, o.LockTimeout)
 	if err != nil {
 		return err

@@ -13,7 +13,10 @@ import (
 
 // files is what dispatch keeps on the machine for itself: the lock, what Juju cannot be asked for, and that the unit is being removed.
 // All of it may be lost without harm.
-type files struct{ dir string }
+type files struct {
+	dir  string
+	step func(string) // nil: nobody is told
+}
 
 const (
 	lockFile    = "lock"
@@ -90,6 +93,9 @@ func (f *files) setRemoved(removed bool) error {
 
 // forget deletes everything, and the directory above if it is empty then.
 func (f *files) forget() error {
+	if f.step != nil {
+		f.step("forget everything")
+	}
 	err := os.RemoveAll(f.dir)
 	os.Remove(filepath.Dir(f.dir))
 	return err
@@ -104,6 +110,9 @@ func (f *files) write(name, text string) error {
 		return err
 	}
 	defer os.Remove(temp.Name())
+	if f.step != nil {
+		f.step("write " + name)
+	}
 	defer temp.Close()
 	if _, err := temp.WriteString(text); err != nil {
 		return err

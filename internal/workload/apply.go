@@ -48,7 +48,7 @@ func (w *Workload) Apply(ctx context.Context, opts Options) (pending string, err
 	if err != nil {
 		return "", err
 	}
-	if _, err := WriteFile(w.layerPath(), layer, 0o644); err != nil {
+	if _, err := w.WriteFile(w.layerPath(), layer, 0o644); err != nil {
 		return "", err
 	}
 	record := w.readApplied()
@@ -78,7 +78,7 @@ func (w *Workload) Apply(ctx context.Context, opts Options) (pending string, err
 
 func (w *Workload) applyUnitFile(ctx context.Context, record *applied) error {
 	text := []byte(w.unitFile())
-	changed, err := WriteFile(w.unitFilePath(), text, 0o644)
+	changed, err := w.WriteFile(w.unitFilePath(), text, 0o644)
 	if err != nil {
 		return err
 	}
@@ -260,6 +260,6 @@ func (w *Workload) writeApplied(record applied) error {
 	if err != nil {
 		return err
 	}
-	_, err = WriteFile(w.appliedPath(), append(data, '\n'), 0o644)
+	_, err = w.WriteFile(w.appliedPath(), append(data, '\n'), 0o644)
 	return err
 }

@@ -116,6 +116,7 @@ func (w *Workload) call(ctx context.Context, timeout time.Duration, opts client.
 
 // addLayer gives a running Pebble the layer that it will also find on disk when it starts next.
 func (w *Workload) addLayer(ctx context.Context, layer []byte) error {
+	w.Step("pebble add layer")
 	_, err := w.call(ctx, callTimeout, client.RequestOptions{Type: client.SyncRequest, Method: "POST", Path: "/v1/layers"}, map[string]any{
 		"action": "add", "combine": true, "label": layerLabel, "format": "yaml", "layer": string(layer),
 	}, nil)
@@ -128,6 +129,7 @@ func (w *Workload) addLayer(ctx context.Context, layer []byte) error {
 // services asks Pebble for action (replan, restart, start or stop) and waits for it to be over. What became of the service is
 // not judged here: one that exits at once is tried again by Pebble, and shows in State.
 func (w *Workload) services(ctx context.Context, action string, names ...string) error {
+	w.Step("pebble " + action)
 	change, err := w.call(ctx, callTimeout, client.RequestOptions{Type: client.AsyncRequest, Method: "POST", Path: "/v1/services"},
 		map[string]any{"action": action, "services": names}, nil)
 	if err != nil {

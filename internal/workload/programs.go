@@ -61,12 +61,14 @@ func (w *Workload) Install(ctx context.Context) (dir string, err error) {
 	}
 	dir = filepath.Join(bin, hash)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		w.Step("copy programs")
 		if err := copyPrograms(ctx, source, dir, stats); err != nil {
 			return "", fmt.Errorf("cannot install the charm's programs: %w", err)
 		}
 	} else if err != nil {
 		return "", fmt.Errorf("cannot install the charm's programs: %w", err)
 	}
+	w.Step("switch to programs")
 	if err := switchLink(bin, hash); err != nil {
 		return "", fmt.Errorf("cannot install the charm's programs: %w", err)
 	}
@@ -74,7 +76,7 @@ func (w *Workload) Install(ctx context.Context) (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := WriteFile(filepath.Join(bin, copiedFile), record, 0o644); err != nil {
+	if _, err := w.WriteFile(filepath.Join(bin, copiedFile), record, 0o644); err != nil {
 		return "", err
 	}
 	return dir, nil
@@ -261,6 +263,7 @@ func (w *Workload) removeUnused(running []process) error {
 		if used {
 			continue
 		}
+		w.Step("remove old programs")
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("cannot remove old programs: %w", err)
 		}

@@ -37,6 +37,7 @@ func (w *Workload) Remove(ctx context.Context) error {
 		if err := w.systemctl(ctx, "disable", w.unitFileName()); err != nil {
 			return err
 		}
+		w.Step("remove unit file")
 		if err := os.Remove(w.unitFilePath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot remove the unit file: %w", err)
 		}
@@ -45,6 +46,7 @@ func (w *Workload) Remove(ctx context.Context) error {
 		}
 	}
 	for _, path := range []string{w.pebbleDir(), filepath.Join(w.base, "bin"), w.appliedPath()} {
+		w.Step("remove " + filepath.Base(path))
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("cannot remove the unit's programs: %w", err)
 		}

@@ -60,6 +60,7 @@ WantedBy=multi-user.target
 func (w *Workload) systemctl(ctx context.Context, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, systemctlTimeout)
 	defer cancel()
+	w.Step("systemctl " + args[0])
 	out, err := w.cfg.Run(ctx, "systemctl", args...)
 	if err != nil {
 		return fmt.Errorf("cannot run systemctl %s: %w: %s", args[0], err, bytes.TrimSpace(tail(out, 500)))

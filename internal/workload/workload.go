@@ -54,6 +54,8 @@ type Config struct {
 	Service  Service
 	Run      Run          // nil: the real one
 	Log      *slog.Logger // nil: nothing is logged
+	// Step is for tests: it is told of each change of the machine before it is made, and may end the goroutine. Nil: nobody is told.
+	Step func(what string)
 	// Root, UnitFiles and Proc are for tests; empty: the real places.
 	Root      string
 	UnitFiles string

@@ -292,7 +292,7 @@ func TestWriteFileWritesOnlyWhatDiffers(t *testing.T) {
 		perm    os.FileMode
 		changed bool
 	}{{"a", 0o600, true}, {"a", 0o600, false}, {"b", 0o600, true}, {"b", 0o644, true}, {"b", 0o644, false}} {
-		changed, err := WriteFile(path, []byte(step.data), step.perm)
+		changed, err := new(Workload).WriteFile(path, []byte(step.data), step.perm)
 		require.NoError(t, err)
 		require.Equal(t, step.changed, changed, "%+v", step)
 		info, err := os.Stat(path)

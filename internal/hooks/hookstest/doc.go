@@ -20,7 +20,7 @@
 //
 // Fire, FireRelation, FireStorage, FireSecret, RunAction and Exec run the charm once and return a Result with the state after, every
 // tool that was called, the log and what an action answered. The scenario goes on from there. Again fires the same event a
-// second time and requires that nothing is written; KillEverywhere kills the hook after each of its tools in turn, fires it again as Juju does
+// second time and requires that nothing is written; Kill kills the process before each of its steps in turn, fires it again as Juju does
 // after an agent's death, and requires that all ends the same.
 //
 // # Secrets

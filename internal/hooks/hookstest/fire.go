@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"sync"
 	"testing"
 
@@ -55,8 +56,9 @@ func (s *Scenario) fire(st step) Result {
 	tools, err := juju.NewContext(s.model, juju.ContextOptions{Unit: s.unit, Kind: st.kind, Hook: st.hook, Task: st.task, Paths: s.paths(), Fetch: fetch})
 	require.NoError(s.t, err)
 	logged := len(s.State().Log)
-	run := &runner{context: tools, killAt: s.killAt}
-	s.killAt = -1
+	run := &runner{context: tools, killAt: s.killAt, killNew: s.killNew, named: map[string]int{}}
+	s.killAt, s.killNew, s.running = -1, nil, run
+	defer func() { s.running = nil }()
 	if s.processes != nil {
 		var stop func()
 		run.tools, stop = s.processes(tools)
@@ -81,15 +83,17 @@ func (s *Scenario) fire(st step) Result {
 	go func() {
 		defer close(code) // also when the runner has ended the goroutine
 		code <- hooks.Run(context.Background(), s.charm, hooks.Options{Environ: tools.Env(), Runner: run, StateDir: s.stateDir,
-			Stdout: stdout, Stderr: stderr, Now: s.clock.Now, Decoded: decoded})
+			Stdout: stdout, Stderr: stderr, Step: run.step, Now: s.clock.Now, Decoded: decoded})
 	}()
 	result := Result{t: s.t, unit: s.unit, Event: st.String(), Before: before}
 	exit, ended := <-code
-	result.Killed, result.Code = !ended, exit
+	// Killed after its last step, and before it has ended.
+	atTheEnd := run.killAt >= 0 && run.killAt == len(run.steps) || run.killNew != nil
+	result.Killed, result.Code = !ended || atTheEnd, exit
 	if result.Killed {
 		result.Code = -1
 	}
-	result.Calls, result.Reboot = run.calls, tools.Reboot()
+	result.Calls, result.Steps, result.Reboot = run.calls, run.steps, tools.Reboot()
 	result.Stdout, result.Stderr = stdout.String(), stderr.String()
 	outcome := tools.Outcome()
 	if st.kind == juju.RunAction {
@@ -176,38 +180,102 @@ func (s *Scenario) Again() Result {
 	return result
 }
 
-// KillEverywhere runs fire on a scenario that setup has made, undisturbed. Then, for each hook tool that was called, it makes a fresh scenario, has the
-// hook killed after that tool, fires again as Juju does once the agent is back, and requires the same outcome as undisturbed:
-// the same exit code and the same Facts, but for what the regular expressions match: keys, say, that are made anew in each scenario. What
-// setup hands to the charm (directories, fakes) must be new each time.
-func KillEverywhere(t *testing.T, setup func(t testing.TB) *Scenario, fire func(*Scenario) Result, random ...string) {
+// A Kill is a hook or an action that is killed everywhere.
+type Kill struct {
+	// Setup makes a scenario. What it hands to the charm (directories, fakes) must be new each time.
+	Setup func(testing.TB) *Scenario
+	Fire  func(*Scenario) Result
+	// Seen adds to what has to be the same: what the charm has made of the machine.
+	Seen func(*Scenario) []string
+	// Random are regular expressions for what differs between two scenarios: keys, say, that are made anew in each.
+	Random []string
+}
+
+// Everywhere fires undisturbed. Then, in another scenario, it has the process killed before its first step (see KillAfter), fires again as
+// Juju does once the agent is back, has that one killed before its first step that no earlier one was killed at, and so on; the last one
+// but one is killed after its last step. In the end all has to be as undisturbed: exit code, results, Facts and
+// Seen. An action is not run again by Juju: then it is the operator who does it. It returns how often it killed.
+func (k Kill) Everywhere(t testing.TB) int {
 	t.Helper()
-	facts := func(r Result) []string {
-		all := r.Facts()
-		for i := range all {
-			for _, expr := range random {
-				all[i] = regexp.MustCompile(expr).ReplaceAllString(all[i], "…")
+	s := k.Setup(t)
+	undisturbed := k.Fire(s)
+	require.False(t, undisturbed.Killed)
+	require.Zero(t, undisturbed.Code, undisturbed.Stderr)
+	want := k.facts(s, undisturbed)
+
+	s = k.Setup(t)
+	past, kills := map[string]bool{}, 0
+	for {
+		before := len(past)
+		s.killNew = past
+		killed := k.Fire(s)
+		require.True(t, killed.Killed, "%s", killed.Stderr)
+		kills++
+		if len(past) == before {
+			break // that was at the end
+		}
+		require.Less(t, kills, maxKills, "there are new steps each time: %q", killed.Steps)
+	}
+	require.GreaterOrEqual(t, kills, len(undisturbed.Steps), "not every step was reached")
+	again := k.Fire(s)
+	require.Equal(t, undisturbed.Code, again.Code, again.Stderr)
+	require.Equal(t, undisturbed.Results, again.Results)
+	require.Equal(t, want, k.facts(s, again))
+	return kills
+}
+
+// maxKills bounds how many steps a hook may have.
+const maxKills = 200
+
+// Skipped is for a hook that is killed and that the operator then skips with `juju resolve --no-retry`: what it would have done, next has to
+// do. It is fired until the outcome is that of the undisturbed hook and of next after it, at most five times. Every stride-th step is tried.
+func (k Kill) Skipped(t testing.TB, stride int, next func(*Scenario) Result) {
+	t.Helper()
+	s := k.Setup(t)
+	undisturbed := k.Fire(s)
+	want := k.facts(s, next(s))
+	for n := 0; n <= len(undisturbed.Steps); n += stride {
+		s := k.Setup(t)
+		killed := k.Fire(s.KillAfter(n))
+		about := fmt.Sprintf("killed after %d steps and skipped: %q", n, killed.Steps)
+		require.True(t, killed.Killed, about)
+		s.Skip()
+		var got []string
+		for range 5 {
+			after := next(s)
+			require.Zero(t, after.Code, "%s; then: %s", about, after.Stderr)
+			if got = k.facts(s, after); slices.Equal(got, want) {
+				break
 			}
 		}
-		return all
-	}
-	undisturbed := fire(setup(t))
-	for n := range undisturbed.Count() {
-		s := setup(t)
-		killed := fire(s.KillAfter(n))
-		require.True(t, killed.Killed, "tool %d was not reached: the charm does not call the same tools each time", n)
-		again := fire(s)
-		about := fmt.Sprintf("killed after %d tools, the last one: %s", n, lastCall(killed))
-		require.Equal(t, undisturbed.Code, again.Code, about)
-		require.Equal(t, facts(undisturbed), facts(again), about)
+		require.Equal(t, want, got, about)
 	}
 }
 
-func lastCall(r Result) string {
-	if lines := r.Tools(); len(lines) > 0 {
-		return lines[len(lines)-1]
+func (k Kill) facts(s *Scenario, r Result) []string {
+	all := r.Facts()
+	if k.Seen != nil {
+		all = append(all, k.Seen(s)...)
 	}
-	return "none"
+	for i := range all {
+		for _, expr := range k.Random {
+			all[i] = regexp.MustCompile(expr).ReplaceAllString(all[i], "…")
+		}
+	}
+	return all
+}
+
+// Skip is `juju resolve --no-retry` for the hook that was killed: Juju takes it as done, though nothing that it wrote has come to Juju.
+func (s *Scenario) Skip() {
+	s.t.Helper()
+	s.Change(func(state *juju.State) error {
+		unit := state.Units[s.unit]
+		if running := unit.Uniter.Running; running != nil {
+			state.HookDone(s.unit, *running, bootID, s.clock.Now())
+		}
+		unit.Uniter.Running = nil
+		return nil
+	})
 }
 
 // safeBuffer is a buffer for several goroutines.

@@ -199,12 +199,15 @@ func TestAFailedHookKeepsOnlyItsStatusAndLog(t *testing.T) {
 	})
 }
 
-func TestAKilledHookEndsAsAnUndisturbedOne(t *testing.T) {
+func TestFaultAKilledHookEndsAsAnUndisturbedOne(t *testing.T) {
 	t.Parallel()
 	versions(t, func(t *testing.T, version hookstest.Option) {
-		hookstest.KillEverywhere(t, func(t testing.TB) *hookstest.Scenario {
-			return hookstest.New(t, inn(), charmcraft, version).WithRelation("guests", "walker", 2)
-		}, func(s *hookstest.Scenario) hookstest.Result { return s.Fire("config-changed") })
+		hookstest.Kill{
+			Setup: func(t testing.TB) *hookstest.Scenario {
+				return hookstest.New(t, inn(), charmcraft, version).WithRelation("guests", "walker", 2)
+			},
+			Fire: func(s *hookstest.Scenario) hookstest.Result { return s.Fire("config-changed") },
+		}.Everywhere(t)
 	})
 }
 

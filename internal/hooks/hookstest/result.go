@@ -20,6 +20,7 @@ type Result struct {
 	FlushError    error
 	Before, After *juju.State // not to be changed
 	Calls         []hooks.Command
+	Steps         []string // hook tools, and what Scenario.Point named
 	Log           []string // "LEVEL text" of each juju-log
 	Stdout        string
 	Stderr        string

@@ -16,26 +16,43 @@ import (
 // runner answers the charm's hook tools from the model's context.
 type runner struct {
 	context *juju.Context
-	killAt  int // -1: never
+	killAt  int             // steps; -1: never
+	killNew map[string]bool // steps that it has come past; it is killed at the first other one. Nil: at none
 	// tools answers in the context's place, for tests that start processes.
 	tools hooks.Runner
 
 	mu     sync.Mutex
 	calls  []hooks.Command
+	steps  []string
+	named  map[string]int // how often each step was taken
 	killed bool
+}
+
+// step is where the hook may be killed: before each tool, and where Scenario.Point is called. It does not return then: the charm's
+// goroutine ends.
+func (r *runner) step(what string) {
+	r.mu.Lock()
+	r.named[what]++
+	named := fmt.Sprintf("%s #%d", what, r.named[what])
+	if r.killAt == len(r.steps) || r.killed || r.killNew != nil && !r.killNew[named] {
+		if r.killNew != nil {
+			r.killNew[named] = true
+		}
+		r.killed = true
+		r.mu.Unlock()
+		runtime.Goexit()
+	}
+	r.steps = append(r.steps, what)
+	r.mu.Unlock()
 }
 
 // privateDir is where files for tools would be; there are none in process.
 const privateDir = "/run/hookstest"
 
-// Run is the hook tool. When it is time to kill the hook it does not return: the charm's goroutine ends.
+// Run is the hook tool.
 func (r *runner) Run(ctx context.Context, cmd hooks.Command) ([]byte, error) {
+	r.step(cmd.Name)
 	r.mu.Lock()
-	if r.killAt == len(r.calls) || r.killed {
-		r.killed = true
-		r.mu.Unlock()
-		runtime.Goexit()
-	}
 	r.calls = append(r.calls, cmd)
 	r.mu.Unlock()
 	if err := ctx.Err(); err != nil {

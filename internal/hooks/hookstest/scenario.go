@@ -52,7 +52,9 @@ type Scenario struct {
 	app      string
 	stateDir string
 	charmDir string
-	killAt   int // tools after which the next event is killed; -1: never
+	killAt   int // steps after which the next event is killed; -1: never
+	killNew  map[string]bool
+	running  *runner
 	last     func() Result
 	// processes, if set, changes the unit's paths and answers a context's tools; for this package's own tests.
 	processes func(*juju.Context) (hooks.Runner, func())
@@ -431,10 +433,20 @@ func (s *Scenario) WithTrust(trust bool) *Scenario {
 	return s.Change(func(state *juju.State) error { return state.SetTrust(s.app, trust) })
 }
 
-// KillAfter has the next event's process killed when n tools have done their work, before the charm is told; with 0, before the first.
+// KillAfter has the next event's process killed when n steps have done their work, before the charm is told; with 0, before the first. A
+// step is a hook tool, or what follows a call of Point.
 func (s *Scenario) KillAfter(n int) *Scenario {
 	s.killAt = n
 	return s
+}
+
+// Point is for a charm's seams, such as one that writes files: it names a step that is about to be taken, and before which the
+// process may be killed. It is called by the charm's own goroutine, and does not return when that is killed. Outside an
+// event it does nothing.
+func (s *Scenario) Point(what string) {
+	if s.running != nil {
+		s.running.step(what)
+	}
 }
 
 // paths are where Juju has the unit's things, but for the charm's directory.

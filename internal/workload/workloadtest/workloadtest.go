@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,7 +107,8 @@ func (b *Builds) build(t testing.TB, importPath string) string {
 // Systemd answers systemctl for one directory of unit files: it starts the program of ExecStart with the unit's environment, starts it
 // again when it ends (Restart=always), and ends only that process on stop (KillMode=process).
 type Systemd struct {
-	dir string
+	dir  string
+	fake bool // its Pebble is in this process
 
 	mu      sync.Mutex
 	calls   []string
@@ -115,6 +117,7 @@ type Systemd struct {
 }
 
 type unit struct {
+	server  *http.Server // of a fake Pebble; then there is nothing else
 	mu      sync.Mutex
 	process *os.Process
 	stopped bool
@@ -160,7 +163,7 @@ func (s *Systemd) Run(ctx context.Context, name string, args ...string) ([]byte,
 		delete(s.enabled, args[1])
 	case "start":
 		if s.units[args[1]] == nil {
-			s.units[args[1]] = start(text)
+			s.units[args[1]] = s.start(text)
 		}
 	case "stop", "restart":
 		if u := s.units[args[1]]; u != nil {
@@ -168,7 +171,7 @@ func (s *Systemd) Run(ctx context.Context, name string, args ...string) ([]byte,
 			delete(s.units, args[1])
 		}
 		if args[0] == "restart" {
-			s.units[args[1]] = start(text)
+			s.units[args[1]] = s.start(text)
 		}
 	default:
 		return nil, fmt.Errorf("unexpected arguments %v", args)
@@ -207,7 +210,10 @@ func (s *Systemd) Kill() int {
 	return n
 }
 
-func start(text []byte) *unit {
+func (s *Systemd) start(text []byte) *unit {
+	if s.fake {
+		return startFake(text)
+	}
 	u := &unit{done: make(chan struct{})}
 	go func() {
 		defer close(u.done)
@@ -245,6 +251,10 @@ func (u *unit) once(text []byte) bool {
 }
 
 func (u *unit) stop() {
+	if u.server != nil {
+		u.server.Close()
+		return
+	}
 	u.mu.Lock()
 	u.stopped = true
 	if u.process != nil {
