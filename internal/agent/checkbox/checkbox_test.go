@@ -131,21 +131,6 @@ func TestLauncherRefusesWhatItCannotSay(t *testing.T) {
 	}
 }
 
-func FuzzLauncherStaysOneLinePerValue(f *testing.F) {
-	f.Add("title", "A", "value", "pattern")
-	f.Add("a\nb", "A B", "%", "a,b 'c'")
-	f.Fuzz(func(t *testing.T, title, name, value, pattern string) {
-		l := Launcher{Plan: "p", Title: title, Environment: map[string]string{name: value}, Exclude: []string{pattern}}
-		text, err := l.Text(CapabilitiesOf(Version{7, 3, 0}))
-		if err != nil {
-			return
-		}
-		plain, err := Launcher{Plan: "p", Title: "t", Environment: map[string]string{"A": "v"}, Exclude: []string{"p"}}.Text(CapabilitiesOf(Version{7, 3, 0}))
-		require.NoError(t, err)
-		require.Equal(t, strings.Count(plain, "\n"), strings.Count(text, "\n"))
-	})
-}
-
 func TestConsoleTellsProgress(t *testing.T) {
 	t.Parallel()
 	for file, want := range map[string]Console{
@@ -166,16 +151,6 @@ func TestConsoleTellsProgress(t *testing.T) {
 		whole.line = nil
 		require.Equal(t, want, whole, file)
 	}
-}
-
-func FuzzConsole(f *testing.F) {
-	f.Add([]byte("--[ Running job 1 / 9. x\nID: a::b\nOutcome: job passed\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var c Console
-		c.Write(data)
-		require.LessOrEqual(t, c.Done, c.Planned)
-		require.LessOrEqual(t, len(c.line), maxLine)
-	})
 }
 
 // writeSession makes a session directory like Checkbox's.

@@ -100,7 +100,7 @@ func (l Launcher) Text(c Capabilities) (string, error) {
 		w.section("manifest")
 		for _, id := range slices.Sorted(maps.Keys(l.Manifest)) {
 			if !manifestName.MatchString(id) {
-				return "", fmt.Errorf("cannot write a launcher: manifest entry %q is not a full id such as com.canonical.certification::has_touchscreen", id)
+				return "", fmt.Errorf("cannot write a launcher: manifest entry %q is not a full id such as com.canonical.certification::has_touchscreen", clip(id, 200))
 			}
 			w.set(id, l.Manifest[id])
 		}
@@ -125,7 +125,7 @@ func quoteList(values []string, c Capabilities) (string, error) {
 		if strings.ContainsRune(v, ',') && !c.QuotedCommas {
 			// Before 2.0 a comma splits the list within quotes too. Outside of {m,n} its escape means the same to a regular expression.
 			if repetition.MatchString(v) {
-				return "", fmt.Errorf("this version of Checkbox cannot take %q: write {m,n} without a comma", v)
+				return "", fmt.Errorf("this version of Checkbox cannot take %q: write {m,n} without a comma", clip(v, 200))
 			}
 			v = strings.ReplaceAll(v, ",", `\x2c`)
 		}
@@ -164,7 +164,7 @@ func (w *iniWriter) environment(environment map[string]string) error {
 	w.section("environment")
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
 		if !environmentName.MatchString(name) {
-			return fmt.Errorf("cannot write a launcher: %q is no name for an environment variable", name)
+			return fmt.Errorf("cannot write a launcher: %q is no name for an environment variable", clip(name, 200))
 		}
 		w.set(name, environment[name])
 	}

@@ -35,8 +35,20 @@ func ReadProvider(dir string) (Provider, error) {
 	if err != nil {
 		return Provider{}, fmt.Errorf("cannot use %s as a Checkbox provider: %w", dir, err)
 	}
+	p, err := parseProvider(dir, string(text))
+	if err != nil {
+		return Provider{}, err
+	}
+	if info, err := os.Stat(filepath.Join(dir, "units")); err != nil || !info.IsDir() {
+		return Provider{}, fmt.Errorf("cannot use %s as a Checkbox provider: it has no units directory", dir)
+	}
+	return p, nil
+}
+
+// parseProvider reads a manage.py.
+func parseProvider(dir, text string) (Provider, error) {
 	p := Provider{Dir: dir, Version: "1.0"}
-	for _, m := range setupArgument.FindAllStringSubmatch(string(text), -1) {
+	for _, m := range setupArgument.FindAllStringSubmatch(text, -1) {
 		switch m[1] {
 		case "name":
 			p.Name = m[2]
@@ -48,9 +60,6 @@ func ReadProvider(dir string) (Provider, error) {
 	}
 	if p.Name == "" {
 		return Provider{}, fmt.Errorf("cannot use %s as a Checkbox provider: its manage.py gives setup() no name", dir)
-	}
-	if info, err := os.Stat(filepath.Join(dir, "units")); err != nil || !info.IsDir() {
-		return Provider{}, fmt.Errorf("cannot use %s as a Checkbox provider: it has no units directory", dir)
 	}
 	return p, nil
 }

@@ -101,7 +101,12 @@ func (s *Session) read() error {
 		return err
 	}
 	defer f.Close()
-	z, err := gzip.NewReader(f)
+	return s.decode(f)
+}
+
+// decode reads the session's state from the file's bytes.
+func (s *Session) decode(r io.Reader) error {
+	z, err := gzip.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("cannot read session %s: %w", s.ID, err)
 	}

@@ -123,23 +123,26 @@ func (t *Tool) output(ctx context.Context, limit time.Duration, args ...string) 
 	return stdout.String(), nil
 }
 
-// capped keeps the first max bytes of what is written to it, and calls full when there is more.
+// capped keeps the first max bytes of what is written to it, and calls full when there is more. The buffer is not embedded: its ReadFrom
+// would take in everything.
 type capped struct {
-	bytes.Buffer
+	kept bytes.Buffer
 	max  int
 	cut  bool
 	full func() // may be nil
 }
 
+func (c *capped) String() string { return c.kept.String() }
+
 func (c *capped) Write(p []byte) (int, error) {
-	if room := c.max - c.Len(); len(p) > room {
-		c.Buffer.Write(p[:room])
-		c.cut = true
-		if c.full != nil {
+	if room := c.max - c.kept.Len(); len(p) > room {
+		c.kept.Write(p[:room])
+		if !c.cut && c.full != nil {
 			c.full()
 		}
+		c.cut = true
 	} else {
-		c.Buffer.Write(p)
+		c.kept.Write(p)
 	}
 	return len(p), nil
 }
@@ -158,6 +161,11 @@ func (t *Tool) Plans(ctx context.Context) ([]Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot list test plans: %w", err)
 	}
+	return parsePlans(out), nil
+}
+
+// parsePlans reads what `checkbox-cli list "test plan" -a` prints.
+func parsePlans(out string) []Plan {
 	var plans []Plan
 	for line := range strings.Lines(out) {
 		line = strings.TrimRight(line, "\n")
@@ -168,7 +176,7 @@ func (t *Tool) Plans(ctx context.Context) ([]Plan, error) {
 		}
 	}
 	slices.SortFunc(plans, func(a, b Plan) int { return strings.Compare(a.ID, b.ID) })
-	return plans, nil
+	return plans
 }
 
 // A Job is one job of a plan, as far as running the plan depends on it.
@@ -198,9 +206,9 @@ type UnknownPlan struct {
 
 func (e *UnknownPlan) Error() string {
 	if len(e.Nearest) == 0 {
-		return fmt.Sprintf("Checkbox knows no test plan %q (list-suites shows those it knows)", e.Plan)
+		return fmt.Sprintf("Checkbox knows no test plan %q (list-suites shows those it knows)", clip(e.Plan, 200))
 	}
-	return fmt.Sprintf("Checkbox knows no test plan %q (did you mean %s?)", e.Plan, strings.Join(e.Nearest, ", "))
+	return fmt.Sprintf("Checkbox knows no test plan %q (did you mean %s?)", clip(e.Plan, 200), clip(strings.Join(e.Nearest, ", "), 500))
 }
 
 // Jobs lists the jobs of a plan as they are on this machine. It runs the plan's bootstrap jobs, which can take minutes. For a plan
@@ -271,7 +279,7 @@ func parseJobsJSON(out string) ([]Job, error) {
 		Flags  json.RawMessage `json:"flags"`
 	}
 	if err := json.NewDecoder(strings.NewReader(out[start:])).Decode(&raw); err != nil {
-		return nil, fmt.Errorf("cannot read the list of jobs: %w", err)
+		return nil, fmt.Errorf("cannot read the list of jobs: %s", clip(err.Error(), 300))
 	}
 	jobs := make([]Job, len(raw))
 	for i, r := range raw {
@@ -303,7 +311,7 @@ func MatchExclusions(match []string, jobs []Job) ([]string, error) {
 	for _, m := range match {
 		p, err := regexp.Compile(`^(?:` + m + `)`)
 		if err != nil {
-			return nil, fmt.Errorf("cannot use match %q with this version of Checkbox: %w", m, err)
+			return nil, fmt.Errorf("cannot use match %q with this version of Checkbox: %s", clip(m, 200), clip(err.Error(), 300))
 		}
 		patterns = append(patterns, p)
 	}
@@ -357,7 +365,12 @@ func (t *Tool) CheckConfig(ctx context.Context, path string) error {
 	if err == nil || !errors.As(err, &failed) {
 		return err
 	}
-	_, problems, found := strings.Cut(failed.Output, "\nProblems:\n")
+	return problemsIn(failed.Output)
+}
+
+// problemsIn reads what check-config says of a launcher; nil if it lists no problems.
+func problemsIn(output string) error {
+	_, problems, found := strings.Cut(output, "\nProblems:\n")
 	if !found {
 		return nil
 	}
