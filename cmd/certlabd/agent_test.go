@@ -189,7 +189,7 @@ func TestUploadsThatAreRefused(t *testing.T) {
 	}
 
 	status, _ = send(other, good, 0, content)
-	require.Equal(t, http.StatusForbidden, status, "a run of another machine")
+	require.Equal(t, http.StatusNotFound, status, "a run of another machine")
 	status, next := send(a, good, 7, content[7:])
 	require.Equal(t, http.StatusConflict, status, "an offset that is not where the bytes end")
 	require.Equal(t, "0", next)
@@ -232,9 +232,9 @@ func TestRunsThatAreRefused(t *testing.T) {
 	_, status := a.report(running(run, 1))
 	require.Equal(t, http.StatusOK, status)
 	_, status = other.report(running(run, 2))
-	require.Equal(t, http.StatusForbidden, status, "another machine's run")
+	require.Equal(t, http.StatusNotFound, status, "another machine's run")
 	_, status = other.finish(finished(running(run, 2)))
-	require.Equal(t, http.StatusForbidden, status)
+	require.Equal(t, http.StatusNotFound, status)
 	_, status = a.report(running("r-not-an-id", 1))
 	require.Equal(t, http.StatusUnprocessableEntity, status)
 	require.Equal(t, http.StatusUnprocessableEntity, l.call(a.http, "PUT", l.url()+"/agent/v1/runs/"+runID(), running(run, 1), nil), "path and body differ")

@@ -46,6 +46,7 @@ type service struct {
 	keys   *authority.Authority
 	server *server.Server
 	now    func() time.Time
+	limits server.Limits
 
 	release func()        // of the data's lock
 	restart chan struct{} // closed when the service should end
@@ -64,7 +65,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 // newService opens everything, with the desired state as it is. The data directory is that of the desired state; when it changes the
 // service ends.
 func newService(ctx context.Context, dir string, errs io.Writer) (_ *service, err error) {
-	s := &service{dir: dir, level: new(slog.LevelVar), restart: make(chan struct{}), now: now}
+	s := &service{dir: dir, level: new(slog.LevelVar), restart: make(chan struct{}), now: now, limits: server.DefaultLimits()}
 	s.logger = slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: s.level}))
 	desired, _, err := s.readDesired()
 	if err != nil {
@@ -109,10 +110,11 @@ func (s *service) newServer() *server.Server {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "certlab_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version.Version}})
 	build.Set(1)
 	registry.MustRegister(build)
+	clocks := control.NewClocks(s.logger)
 	return server.New(server.Options{
-		API: &api.API{Store: s.db, Files: s.store, Lab: s.lab, Keys: s.keys, Publish: s.publish, Restart: s.end, Health: s.health, Logger: s.logger, Now: s.now},
-		Web: &web.Web{Store: s.db, Lab: s.lab, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Tokens: s.db, Contacts: s.lab, Logger: s.logger, Now: s.now,
+		API: &api.API{Store: s.db, Files: s.store, Lab: s.lab, Keys: s.keys, Clocks: clocks, Publish: s.publish, Restart: s.end, Health: s.health, Logger: s.logger, Now: s.now},
+		Web: &web.Web{Store: s.db, Lab: s.lab, Clocks: clocks, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Tokens: s.db, Contacts: s.lab, Clocks: clocks, Logger: s.logger, Now: s.now, Limits: s.limits,
 	})
 }
 

@@ -54,6 +54,7 @@ type lab struct {
 	cancel  context.CancelFunc
 	done    chan error
 	log     syncBuffer
+	tune    func(*service) // what the service is given before it runs
 }
 
 // syncBuffer is what the service logs, shown when a test fails.
@@ -75,8 +76,10 @@ func (b *syncBuffer) String() string {
 }
 
 // newLab starts a lab with these agents enrolled.
-func newLab(t *testing.T, agents ...*agent) *lab {
-	l := &lab{t: t, dir: t.TempDir(), desired: order.ControllerDesired{Unit: "cert-controller/0", ModelUUID: "model", SiteName: "Lab <of tests>",
+func newLab(t *testing.T, agents ...*agent) *lab { return newTunedLab(t, nil, agents...) }
+
+func newTunedLab(t *testing.T, tune func(*service), agents ...*agent) *lab {
+	l := &lab{t: t, tune: tune, dir: t.TempDir(), desired: order.ControllerDesired{Unit: "cert-controller/0", ModelUUID: "model", SiteName: "Lab <of tests>",
 		BindAddress: "127.0.0.1", Addresses: []string{"127.0.0.1"}, DataDir: filepath.Join(t.TempDir(), "data"), MaxSubmissionBytes: 64 << 20}}
 	for _, a := range agents {
 		l.desired.Agents = append(l.desired.Agents, a.enrolled())
@@ -116,6 +119,10 @@ func (l *lab) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := newService(ctx, l.dir, &l.log)
 	require.NoError(l.t, err)
+	if l.tune != nil {
+		l.tune(s)
+		s.server = s.newServer()
+	}
 	l.service, l.cancel, l.done, l.hup = s, cancel, make(chan error, 1), make(chan os.Signal)
 	go func() {
 		err := s.run(ctx, l.hup)

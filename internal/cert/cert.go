@@ -22,6 +22,7 @@ const (
 	TooLarge     Code = "too-large"    //
 	Rejected     Code = "rejected"     // well-formed, but its content cannot be accepted
 	NoSpace      Code = "no-space"     // the disk is full, or nearly
+	TooMany      Code = "too-many"     // the caller has too many requests under way; try again
 	Unavailable  Code = "unavailable"  // not now; try again
 	Internal     Code = "internal"     // anything else
 )

@@ -27,6 +27,9 @@ type Machine struct {
 	Created      time.Time  `json:"created"`
 	Seen         *time.Time `json:"seen"`        // the agent's last contact
 	CurrentRun   string     `json:"current_run"` // id of the run that is on it now; empty: idle
+
+	ClockSkewSeconds *float64 `json:"clock_skew_seconds,omitempty"` // how far its clock is ahead of the controller's; null: not known
+	Problem          string   `json:"problem,omitempty"`            // one sentence for the operator, with what to do
 }
 
 // Identity is what a unit says of the machine that it is on. See order.Identity.

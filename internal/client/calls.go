@@ -92,25 +92,6 @@ func (c *Client) Submission(ctx context.Context, id string) (out cert.Submission
 	return out, c.get(ctx, "/api/v1/submissions/"+url.PathEscape(id), nil, &out)
 }
 
-// AddSubmission adds an archive that was made by hand for a machine. The file is read twice: for its hash, then to send it.
-func (c *Client) AddSubmission(ctx context.Context, machine, name string, file io.ReadSeeker) (out cert.Submission, err error) {
-	sum := sha256.New()
-	size, err := io.Copy(sum, file)
-	if err != nil {
-		return out, fmt.Errorf("cannot read %s: %w", name, err)
-	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return out, fmt.Errorf("cannot read %s: %w", name, err)
-	}
-	q := url.Values{"machine": {machine}, "sha256": {hex.EncodeToString(sum.Sum(nil))}, "name": {name}}
-	resp, err := c.request(ctx, http.MethodPost, "/api/v1/submissions", q, http.Header{"Content-Type": {"application/octet-stream"}}, io.NopCloser(file), size)
-	if err != nil {
-		return out, err
-	}
-	defer resp.Body.Close()
-	return out, decode(resp.Body, &out)
-}
-
 // Download writes a submission's archive to w, and fails if what arrived is not the whole of it.
 func (c *Client) Download(ctx context.Context, id string, w io.Writer) error {
 	s, err := c.Submission(ctx, id)

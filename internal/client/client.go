@@ -6,6 +6,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -16,10 +17,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"certlab/internal/cert"
@@ -31,6 +34,9 @@ type Options struct {
 	CAs   []string // PEM certificates to trust; none: those of the system
 	Token string   // empty: nobody
 	Agent string   // User-Agent; empty: Go's
+
+	Timeout time.Duration // for the head of an answer; 0: a minute
+	Backoff time.Duration // before an upload is tried again, doubled each time; 0: half a second
 }
 
 // A Client talks to a controller. It is safe for concurrent use.
@@ -39,6 +45,8 @@ type Client struct {
 	http  *http.Client
 	token string
 	agent string
+
+	Backoff time.Duration // see Options
 }
 
 const (
@@ -61,13 +69,13 @@ func New(o Options) (*Client, error) {
 			}
 		}
 	}
-	return &Client{base: base, token: o.Token, agent: o.Agent, http: newHTTP(config)}, nil
+	return &Client{base: base, token: o.Token, agent: o.Agent, http: newHTTP(config, cmp.Or(o.Timeout, headTime)), Backoff: cmp.Or(o.Backoff, 500*time.Millisecond)}, nil
 }
 
-func newHTTP(config *tls.Config) *http.Client {
+func newHTTP(config *tls.Config, timeout time.Duration) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = config
-	t.ResponseHeaderTimeout = headTime
+	t.ResponseHeaderTimeout = timeout
 	t.ForceAttemptHTTP2 = true
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
@@ -85,9 +93,15 @@ type Error struct {
 	Status  int
 	Code    cert.Code
 	Message string
+	CutOff  bool // a body that arrived in part, of which some is kept
 }
 
 func (e *Error) Error() string { return e.Message }
+
+// A TrustError means that whoever answers is not the controller, as far as can be told.
+type TrustError struct{ message string }
+
+func (e *TrustError) Error() string { return e.message }
 
 // FetchCAs returns the certificate authorities that a controller publishes, newest first, over a connection that is not verified
 // but for this: the controller's own certificate is signed by one of them.
@@ -101,7 +115,7 @@ func FetchCAs(ctx context.Context, address string) ([]string, error) {
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, // what is fetched is compared by its fingerprint; the chain is verified with it below
 		VerifyConnection:   func(s tls.ConnectionState) error { chain = s.PeerCertificates; return nil },
-	})}
+	}, headTime)}
 	defer c.http.CloseIdleConnections()
 	var list cert.CAList
 	if err := c.get(ctx, "/api/v1/cas", nil, &list); err != nil {
@@ -157,17 +171,43 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		var unknown x509.UnknownAuthorityError
-		if errors.As(err, &unknown) {
-			return nil, fmt.Errorf("cannot trust %s: its certificate is signed by an authority that is not known here (certlab login again, and compare the fingerprint)", c.base)
-		}
-		return nil, fmt.Errorf("cannot reach the controller: %w", err)
+		return nil, c.reachError(ctx, err)
 	}
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return resp, nil
 	}
 	defer resp.Body.Close()
 	return nil, answerError(resp)
+}
+
+// reachError says in plain words why no answer came.
+func (c *Client) reachError(ctx context.Context, err error) error {
+	var unknown x509.UnknownAuthorityError
+	var wrongName x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	var network net.Error
+	switch {
+	case ctx.Err() == context.Canceled:
+		return fmt.Errorf("given up: %w", ctx.Err())
+	case errors.As(err, &unknown):
+		return &TrustError{fmt.Sprintf("cannot trust %s: its certificate is signed by an authority that is not known here (certlab login again, and compare the fingerprint)", c.base)}
+	case errors.As(err, &wrongName):
+		return &TrustError{fmt.Sprintf("cannot trust %s: its certificate is for other names (use the URL that certlab site shows): %v", c.base, wrongName)}
+	case errors.As(err, &invalid):
+		return &TrustError{fmt.Sprintf("cannot trust %s: %v (is the clock of this machine right? it is %s here)", c.base, invalid, time.Now().UTC().Format("2006-01-02 15:04:05 UTC"))}
+	case errors.As(err, &record):
+		return &TrustError{fmt.Sprintf("cannot reach the controller: what answers at %s does not speak TLS (is the port right?)", c.base)}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("cannot reach the controller: nothing answers at %s (is it running, and the port right?)", c.base)
+	case errors.As(err, &network) && network.Timeout():
+		return fmt.Errorf("cannot reach the controller: %s does not answer in time (try again, or look at juju status)", c.base)
+	}
+	var wrapped *url.Error // repeats the method and the whole URL
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	return fmt.Errorf("cannot reach the controller at %s: %w", c.base, err)
 }
 
 func answerError(resp *http.Response) error {
@@ -179,9 +219,29 @@ func answerError(resp *http.Response) error {
 	}
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what is readable of an error is shown
 	if err := json.Unmarshal(text, &body); err != nil || body.Error.Message == "" {
-		return &Error{Status: resp.StatusCode, Code: cert.Internal, Message: fmt.Sprintf("the controller answered %s (is this the URL of a Certlab controller?)", resp.Status)}
+		if resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusGatewayTimeout {
+			return &Error{Status: resp.StatusCode, Code: cert.Unavailable, Message: fmt.Sprintf("the controller is not there just now: %s (try again in a moment)", resp.Status)}
+		}
+		return &Error{Status: resp.StatusCode, Code: statusCode(resp.StatusCode), Message: fmt.Sprintf("the controller answered %s (is this the URL of a Certlab controller?)", resp.Status)}
 	}
-	return &Error{Status: resp.StatusCode, Code: body.Error.Code, Message: body.Error.Message}
+	return &Error{Status: resp.StatusCode, Code: body.Error.Code, Message: body.Error.Message, CutOff: resp.Header.Get("Upload-Offset") != ""}
+}
+
+// statusCode is the code of an answer without a body, such as one to HEAD.
+func statusCode(status int) cert.Code {
+	switch status {
+	case http.StatusUnauthorized:
+		return cert.Unauthorized
+	case http.StatusForbidden:
+		return cert.Forbidden
+	case http.StatusNotFound:
+		return cert.NotFound
+	case http.StatusConflict:
+		return cert.Conflict
+	case http.StatusTooManyRequests:
+		return cert.TooMany
+	}
+	return cert.Internal
 }
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, out any) error {
@@ -235,8 +295,19 @@ func pages(filter url.Values, limit int, page func(url.Values) (next string, hav
 }
 
 func decode(r io.Reader, out any) error {
-	if err := json.NewDecoder(io.LimitReader(r, maxJSON)).Decode(out); err != nil {
-		return fmt.Errorf("cannot read the controller's answer: %w", err)
+	err := json.NewDecoder(io.LimitReader(r, maxJSON)).Decode(out)
+	var syntax *json.SyntaxError
+	var wrong *json.UnmarshalTypeError
+	var network net.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return errors.New("cannot read the controller's answer: it stopped in the middle (try again)")
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return errors.New("cannot read the controller's answer: it was cut off (try again)")
+	case errors.As(err, &syntax), errors.As(err, &wrong):
+		return fmt.Errorf("cannot read the controller's answer: it is not what a Certlab controller says (is this its URL?): %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
-	return nil
+	return fmt.Errorf("cannot read the controller's answer: %w", err)
 }

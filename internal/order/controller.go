@@ -36,15 +36,15 @@ type ControllerPublic struct {
 	CAs []string `json:"cas"` // PEM, newest first
 }
 
-// ControllerHealth is the answer of GET /health/ready, with status 200 when Ready and 503 when not.
+// ControllerHealth is the answer of GET /health/ready, with status 200 when Ready and 503 when not. Who is not known is told Ready only.
 type ControllerHealth struct {
 	Ready    bool   `json:"ready"`
-	Applied  string `json:"applied"` // SHA-256 of the desired-state file that is in force, lower-case hex
-	Version  string `json:"version"`
-	Machines int    `json:"machines"`          // that an agent may act for now
-	Running  int    `json:"running"`           // runs in progress
-	DiskLow  bool   `json:"disk_low"`          // less than MinFreeBytes are free: no new runs
-	Problem  string `json:"problem,omitempty"` // one sentence for the operator, with what to do: the gravest of Problems
+	Applied  string `json:"applied,omitempty"` // SHA-256 of the desired-state file that is in force, lower-case hex
+	Version  string `json:"version,omitempty"`
+	Machines int    `json:"machines,omitempty"` // that an agent may act for now
+	Running  int    `json:"running,omitempty"`  // runs in progress
+	DiskLow  bool   `json:"disk_low,omitempty"` // less than MinFreeBytes are free: no new runs
+	Problem  string `json:"problem,omitempty"`  // one sentence for the operator, with what to do: the gravest of Problems
 	// Problems are all that is wrong, the gravest first.
 	Problems []string `json:"problems,omitempty"`
 }

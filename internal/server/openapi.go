@@ -72,6 +72,7 @@ func operation(rt route.Route, path string, types *schemas) object {
 	switch rt.Access {
 	case route.Open:
 		op["security"] = []object{}
+		op["description"] = "Open to everybody. " + d.Why
 	case route.Agent:
 		op["security"] = []object{{"agent": []string{}}}
 	case route.Local:

@@ -33,39 +33,45 @@ func (s *Server) table() []route.Route {
 	at := func(method, path string, access route.Access, handle route.Handler, d doc) route.Route {
 		return route.Route{Method: method, Path: path, Access: access, Handle: handle, Doc: d}
 	}
+	slot := func(s route.Slot, rt route.Route) route.Route {
+		rt.Slot = s
+		return rt
+	}
 	return []route.Route{
 		// Agents: mutual TLS, and only their own machine's runs.
 		at(get, "/agent/v1/poll", route.Agent, a.Poll, doc{Summary: "What the agent should do next", Query: wait, Response: order.Poll{}}),
 		at(put, "/agent/v1/runs/{run}", route.Agent, a.ReportRun, doc{Summary: "Report a run's phase and progress", Body: order.Report{}, Response: order.ReportAck{}}),
 		at(head, "/agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}", route.Agent, a.UploadOffset, doc{Summary: "How much of a file is durable"}),
-		at(patch, "/agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}", route.Agent, a.Upload, doc{Summary: "Continue the upload of a file; 204 until it is whole", BodyType: anyBytes, Response: order.FileAck{}}),
+		slot(route.Receive, at(patch, "/agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}", route.Agent, a.Upload, doc{Summary: "Continue the upload of a file; 204 until it is whole", BodyType: anyBytes, Response: order.FileAck{}})),
 		at(post, "/agent/v1/runs/{run}/finish", route.Agent, a.FinishRun, doc{Summary: "End a run", Body: order.Finish{}, Response: order.ReportAck{}}),
 
 		// People.
 		at(get, "/api/v1/site", viewer, a.Site, doc{Summary: "What this lab is and how it is", Response: cert.Site{}}),
-		at(get, "/api/v1/cas", route.Open, a.ListCAs, doc{Summary: "Certificates to trust", Response: cert.CAList{}}),
-		at(get, "/api/v1/openapi.json", route.Open, s.openAPI, doc{Summary: "This description"}),
+		at(get, "/api/v1/cas", route.Open, a.ListCAs, doc{Summary: "Certificates to trust", Why: "They are public, and who does not trust the controller yet compares their fingerprint before anything else is said.", Response: cert.CAList{}}),
+		at(get, "/api/v1/openapi.json", viewer, s.openAPI, doc{Summary: "This description"}),
 		at(get, "/api/v1/machines", viewer, a.ListMachines, doc{Summary: "List machines", Query: api.MachineParams, Response: cert.MachineList{}}),
 		at(post, "/api/v1/machines", engineer, a.AddMachine, doc{Summary: "Add a machine whose submissions are made by hand", Body: cert.NewMachine{}, Status: 201, Response: cert.Machine{}}),
 		at(get, "/api/v1/machines/{machine}", viewer, a.GetMachine, doc{Summary: "A machine, by id, system_id or hostname", Response: cert.Machine{}}),
+		at(head, "/api/v1/machines/{machine}/uploads/{sha256}", engineer, a.HandUploadOffset, doc{Summary: "How much of an archive that was made by hand is durable"}),
+		slot(route.Receive, at(patch, "/api/v1/machines/{machine}/uploads/{sha256}", engineer, a.HandUpload, doc{Summary: "Continue the upload of an archive that was made by hand; 204 until it is whole, 200 if it was added before", BodyType: anyBytes, Status: 201, Response: cert.Submission{}})),
 		at(get, "/api/v1/runs", viewer, a.ListRuns, doc{Summary: "List runs, the newest first, without their files", Query: api.RunParams, Response: cert.RunList{}}),
 		at(post, "/api/v1/runs", engineer, a.CreateRun, doc{Summary: "Order a run on a machine; 200 if this id has been ordered before", Body: cert.NewRun{}, Status: 201, Response: cert.Run{}}),
 		at(get, "/api/v1/runs/{run}", viewer, a.GetRun, doc{Summary: "A run", Response: cert.Run{}}),
 		at(post, "/api/v1/runs/{run}/cancel", engineer, a.CancelRun, doc{Summary: "End a run", Response: cert.Run{}}),
 		at(get, "/api/v1/runs/{run}/attempts/{attempt}/files/{sha256}", viewer, a.GetRunFile, doc{Summary: "A file that an attempt delivered, such as its console", Type: anyBytes}),
 		at(get, "/api/v1/submissions", viewer, a.ListSubmissions, doc{Summary: "List submissions, the newest first, without their system information", Query: api.SubmissionParams, Response: cert.SubmissionList{}}),
-		at(post, "/api/v1/submissions", engineer, a.AddSubmission, doc{Summary: "Add an archive that was made by hand; 200 if it was added before", Query: api.UploadParams, BodyType: anyBytes, Status: 201, Response: cert.Submission{}}),
+		slot(route.Receive, at(post, "/api/v1/submissions", engineer, a.AddSubmission, doc{Summary: "Add an archive that was made by hand; 200 if it was added before", Query: api.UploadParams, BodyType: anyBytes, Status: 201, Response: cert.Submission{}})),
 		at(get, "/api/v1/submissions/{submission}", viewer, a.GetSubmission, doc{Summary: "A submission", Response: cert.Submission{}}),
 		at(get, "/api/v1/submissions/{submission}/archive", viewer, a.GetArchive, doc{Summary: "The archive, byte for byte", Type: anyBytes}),
 		at(get, "/api/v1/submissions/{submission}/results/{index}", viewer, a.GetResult, doc{Summary: "A result", Response: cert.Result{}}),
-		at(get, "/api/v1/submissions/{submission}/results/{index}/log", viewer, a.GetLog, doc{Summary: "A job's whole output", Type: plainText}),
+		slot(route.Unpack, at(get, "/api/v1/submissions/{submission}/results/{index}/log", viewer, a.GetLog, doc{Summary: "A job's whole output", Type: plainText})),
 		at(get, "/api/v1/submissions/{submission}/attachments", viewer, a.ListAttachments, doc{Summary: "List a submission's attachments", Query: api.PageParams, Response: cert.AttachmentList{}}),
-		at(get, "/api/v1/submissions/{submission}/attachments/{index}", viewer, a.GetAttachment, doc{Summary: "An attachment's bytes", Type: anyBytes}),
+		slot(route.Unpack, at(get, "/api/v1/submissions/{submission}/attachments/{index}", viewer, a.GetAttachment, doc{Summary: "An attachment's bytes", Type: anyBytes})),
 		at(post, "/api/v1/submissions/{submission}/reindex", admin, a.ReindexOne, doc{Summary: "Read a submission again", Status: 202, Response: cert.Reindexed{}}),
 		at(get, "/api/v1/results", viewer, a.ListResults, doc{Summary: "List results: those of the newest submission first", Query: api.ResultParams, Response: cert.ResultList{}}),
 		at(get, "/api/v1/tokens", admin, a.ListTokens, doc{Summary: "List tokens, the newest first", Query: api.PageParams, Response: cert.TokenList{}}),
 		at(post, "/api/v1/tokens", admin, a.CreateToken, doc{Summary: "Create a token; the answer has a code that is good once", Body: cert.NewToken{}, Status: 201, Response: cert.CreatedToken{}}),
-		at(post, "/api/v1/tokens/redeem", route.Open, a.RedeemToken, doc{Summary: "Turn a code into its token", Body: cert.RedeemCode{}, Response: cert.RedeemedToken{}}),
+		at(post, "/api/v1/tokens/redeem", route.Open, a.RedeemToken, doc{Summary: "Turn a code into its token", Why: "The code in the body is the credential; it is good once.", Body: cert.RedeemCode{}, Response: cert.RedeemedToken{}}),
 		at(del, "/api/v1/tokens/{token}", admin, a.RevokeToken, doc{Summary: "Revoke a token, by id or name", Response: cert.Token{}}),
 		at(post, "/api/v1/admin/reindex", admin, a.ReindexAll, doc{Summary: "Read all submissions again", Status: 202, Response: cert.Reindexed{}}),
 		at(post, "/api/v1/admin/backup", admin, a.Backup, doc{Summary: "Back everything up, the lab's private keys among it; with a path (over the socket) the answer is JSON", Body: cert.BackupRequest{}, Type: tarFile, Response: cert.Backup{}}),
@@ -73,24 +79,24 @@ func (s *Server) table() []route.Route {
 		at(post, "/api/v1/admin/rotate-ca", admin, a.RotateCA, doc{Summary: "Make a new certificate authority", Response: cert.RotatedCA{}}),
 
 		// Watching.
-		at(get, "/health/live", route.Open, a.Live, doc{Summary: "The service runs", Response: cert.Live{}}),
-		at(get, "/health/ready", route.Open, a.Ready, doc{Summary: "The service does what it should; 503 if not", Response: order.ControllerHealth{}}),
+		at(get, "/health/live", route.Open, a.Live, doc{Summary: "The service runs", Why: "Health: it says nothing but that.", Response: cert.Live{}}),
+		at(get, "/health/ready", route.Open, a.Ready, doc{Summary: "The service does what it should; 503 if not", Why: "Health: who is not known learns yes or no and nothing else.", Response: order.ControllerHealth{}}),
 		at(get, "/metrics", viewer, s.metrics, doc{Summary: "Figures for Prometheus", Type: plainText}),
 
 		// Pages.
 		at(get, "/{$}", viewer, p.Home, doc{Summary: "The lab", Type: htmlPage, Page: true}),
-		at(get, "/login", route.Open, p.LoginPage, doc{Summary: "Log in", Query: web.LoginParams, Type: htmlPage, Page: true}),
-		at(post, "/login", route.Open, p.Login, doc{Summary: "Log in with a token or a code", BodyType: "application/x-www-form-urlencoded", Status: 303, Type: htmlPage, Page: true}),
-		at(post, "/logout", route.Open, p.Logout, doc{Summary: "Log out", BodyType: "application/x-www-form-urlencoded", Status: 303, Type: htmlPage, Page: true}),
+		at(get, "/login", route.Open, p.LoginPage, doc{Summary: "Log in", Why: "The login page.", Query: web.LoginParams, Type: htmlPage, Page: true}),
+		at(post, "/login", route.Open, p.Login, doc{Summary: "Log in with a token or a code", Why: "The login page's form; the secret in it is the credential.", BodyType: "application/x-www-form-urlencoded", Status: 303, Type: htmlPage, Page: true}),
+		at(post, "/logout", viewer, p.Logout, doc{Summary: "Log out", BodyType: "application/x-www-form-urlencoded", Status: 303, Type: htmlPage, Page: true}),
 		at(get, "/machines", viewer, p.Machines, doc{Summary: "Machines", Query: web.PageParams, Type: htmlPage, Page: true}),
 		at(get, "/machines/{machine}", viewer, p.Machine, doc{Summary: "A machine and its runs", Query: web.PageParams, Type: htmlPage, Page: true}),
 		at(get, "/runs", viewer, p.Runs, doc{Summary: "Runs", Query: web.RunParams, Type: htmlPage, Page: true}),
 		at(get, "/runs/{run}", viewer, p.Run, doc{Summary: "A run", Type: htmlPage, Page: true}),
 		at(get, "/submissions", viewer, p.Submissions, doc{Summary: "Submissions", Query: web.PageParams, Type: htmlPage, Page: true}),
 		at(get, "/submissions/{submission}", viewer, p.Submission, doc{Summary: "A submission and its results", Query: web.ResultParams, Type: htmlPage, Page: true}),
-		at(get, "/submissions/{submission}/results/{index}", viewer, p.Result, doc{Summary: "A result and its log", Type: htmlPage, Page: true}),
-		at(get, "/style.css", route.Open, p.Style, doc{Summary: "How pages look", Type: "text/css", Page: true}),
-		at(get, "/favicon.ico", route.Open, p.Icon, doc{Summary: "The icon of pages", Type: "image/svg+xml", Page: true}),
+		slot(route.Unpack, at(get, "/submissions/{submission}/results/{index}", viewer, p.Result, doc{Summary: "A result and its log", Type: htmlPage, Page: true})),
+		at(get, "/style.css", route.Open, p.Style, doc{Summary: "How pages look", Why: "Part of the login page; the same file in every lab.", Type: "text/css", Page: true}),
+		at(get, "/favicon.ico", route.Open, p.Icon, doc{Summary: "The icon of pages", Why: "Part of the login page; the same file in every lab.", Type: "image/svg+xml", Page: true}),
 	}
 }
 

@@ -10,11 +10,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"certlab/internal/cert"
+	"certlab/internal/order"
 	"certlab/internal/server/api"
 	"certlab/internal/server/route"
 	"certlab/internal/server/web"
@@ -33,6 +36,11 @@ type Contacts interface {
 	TokenUsed(id string)
 }
 
+// Clocks is told how far a machine's clock is ahead.
+type Clocks interface {
+	Clock(machine string, skew time.Duration)
+}
+
 // Options say what a Server works with. All fields must be set.
 type Options struct {
 	API      *api.API
@@ -40,8 +48,10 @@ type Options struct {
 	Metrics  http.Handler
 	Tokens   Tokens
 	Contacts Contacts
+	Clocks   Clocks
 	Logger   *slog.Logger
 	Now      func() time.Time
+	Limits   Limits
 }
 
 // A Server answers HTTP requests.
@@ -49,13 +59,16 @@ type Server struct {
 	Options
 	routes []route.Route
 	mux    *http.ServeMux
+	gate   *gate
 }
 
 // New returns a server of all routes.
 func New(o Options) *Server {
-	s := &Server{Options: o, mux: http.NewServeMux()}
+	s := &Server{Options: o, mux: http.NewServeMux(), gate: newGate(o.Limits)}
+	s.API.Patience = o.Limits.Patience
 	s.routes = s.table()
 	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(s.foreign))
 	for _, rt := range s.routes {
 		h := s.serve(rt)
 		if rt.Access != route.Agent {
@@ -65,6 +78,30 @@ func New(o Options) *Server {
 		s.mux.Handle(rt.Method+" "+rt.Path, h)
 	}
 	return s
+}
+
+// plain reports whether a path has no empty, . or .. elements.
+func plain(p string) bool {
+	clean := path.Clean(p)
+	if strings.HasSuffix(p, "/") && clean != "/" {
+		clean += "/"
+	}
+	return clean == p
+}
+
+// foreign answers a request that a browser was made to send by a page of another site.
+func (s *Server) foreign(w http.ResponseWriter, r *http.Request) {
+	s.fail(w, r, isPage(r.URL.Path), cert.Errorf(cert.Forbidden, "this request comes from a page of another site: it was not carried out"))
+}
+
+// isPage reports whether a path that no route has belongs to people's pages, and not below the API's paths.
+func isPage(path string) bool {
+	for _, prefix := range []string{"/api/", "/agent/", "/health/", "/metrics"} {
+		if strings.HasPrefix(path, prefix) {
+			return false
+		}
+	}
+	return true
 }
 
 // Routes returns the table.
@@ -98,20 +135,39 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, false, cert.Errorf(cert.Invalid, "the address is longer than %d bytes", maxURL))
 		return
 	}
-	if _, pattern := s.mux.Handler(r); pattern == "" {
+	// A path that is not plain is not made so with a redirect: nothing here leads to one.
+	if _, pattern := s.mux.Handler(r); pattern == "" || !plain(r.URL.EscapedPath()) {
 		s.unrouted(w, r)
 		return
 	}
 	s.mux.ServeHTTP(w, r)
 }
 
-// unrouted answers what no route takes, in the API's form below the API's paths.
+// unrouted answers what no route takes, in the API's form below the API's paths. Who is not known learns nothing of what there is: the
+// answer is the one that a route gives.
 func (s *Server) unrouted(w http.ResponseWriter, r *http.Request) {
-	page := !strings.HasPrefix(r.URL.Path, "/api/") && !strings.HasPrefix(r.URL.Path, "/agent/") && !strings.HasPrefix(r.URL.Path, "/health/")
+	page := isPage(r.URL.Path)
+	known := route.Route{Access: route.Access(cert.Viewer)}
+	if strings.HasPrefix(r.URL.Path, "/agent/") {
+		known.Access = route.Agent
+	}
+	caller, err := s.caller(known, r)
+	leave := func() {}
+	if err == nil || cert.CodeOf(err) == cert.Unauthorized {
+		var busy error
+		if leave, busy = s.gate.enter(r.Context(), callerKey(caller, r), ""); busy != nil {
+			leave, err = func() {}, busy
+		}
+	}
+	defer leave()
+	if err != nil {
+		s.fail(w, r, page, err)
+		return
+	}
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		probe := &http.Request{Method: method, URL: r.URL, Host: r.Host}
-		if _, pattern := s.mux.Handler(probe); pattern != "" {
+		if _, pattern := s.mux.Handler(probe); pattern != "" && plain(r.URL.EscapedPath()) {
 			allowed = append(allowed, method)
 		}
 	}
@@ -142,18 +198,64 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
 // serve checks who asks and what for, and answers.
 func (s *Server) serve(rt route.Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, err := s.caller(rt, r)
-		var query url.Values
-		if err == nil {
-			query, err = route.CheckQuery(r.URL.RawQuery, rt.Doc.Query)
-		}
-		if err == nil {
-			err = rt.Handle(w, &route.Request{Request: r, Caller: caller, Query: query})
-		}
-		if err != nil {
+		if err := s.answer(rt, w, r); err != nil {
 			s.fail(w, r, rt.Doc.Page, err)
 		}
 	})
+}
+
+func (s *Server) answer(rt route.Route, w http.ResponseWriter, r *http.Request) error {
+	caller, err := s.caller(rt, r)
+	if !caller.Local {
+		leave, busy := s.gate.enter(r.Context(), callerKey(caller, r), slotOf(rt, err))
+		if busy != nil {
+			return busy
+		}
+		defer leave()
+	}
+	if err != nil {
+		return err
+	}
+	query, err := route.CheckQuery(r.URL.RawQuery, rt.Doc.Query)
+	if err != nil {
+		return err
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return cert.Errorf(cert.Invalid, "cannot read a body with the Content-Encoding %q: send it as it is", clip(coding))
+	}
+	for _, name := range pathParams(rt.Path) {
+		if value := r.PathValue(name); len(value) > maxPathValue || strings.ContainsRune(value, 0) || !utf8.ValidString(value) {
+			return cert.Errorf(cert.NotFound, "there is no %s %q", name, clip(value))
+		}
+	}
+	return rt.Handle(w, &route.Request{Request: r, Caller: caller, Query: query})
+}
+
+// slotOf is what a request takes a slot of: nothing if it is refused anyway.
+func slotOf(rt route.Route, refused error) route.Slot {
+	if refused != nil {
+		return ""
+	}
+	return rt.Slot
+}
+
+// maxPathValue bounds the name of one thing in a path, in bytes.
+const maxPathValue = 300
+
+func pathParams(path string) []string {
+	var names []string
+	for _, m := range pathParam.FindAllStringSubmatch(path, -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+func clip(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) > 100 {
+		return strings.ToValidUTF8(text[:100], "") + "…"
+	}
+	return text
 }
 
 // caller finds out who asks, and fails unless they may use the route.
@@ -164,8 +266,6 @@ func (s *Server) caller(rt route.Route, r *http.Request) (route.Caller, error) {
 		return s.agent(r)
 	case local:
 		return route.Caller{Name: "root", Role: cert.Admin, Local: true}, nil
-	case rt.Access == route.Local:
-		return route.Caller{}, cert.Errorf(cert.Forbidden, "this is for root on the controller's machine, over the unix socket")
 	}
 	token, err := s.token(r)
 	if rt.Access == route.Open {
@@ -174,6 +274,9 @@ func (s *Server) caller(rt route.Route, r *http.Request) (route.Caller, error) {
 	}
 	if err != nil {
 		return route.Caller{}, err
+	}
+	if rt.Access == route.Local {
+		return route.Caller{}, cert.Errorf(cert.Forbidden, "this is for root on the controller's machine, over the unix socket")
 	}
 	if !token.Role.May(cert.Role(rt.Access)) {
 		return route.Caller{}, cert.Errorf(cert.Forbidden, "this needs the role %s: token %q has the role %s", rt.Access, token.Name, token.Role)
@@ -192,7 +295,12 @@ func (s *Server) agent(r *http.Request) (route.Caller, error) {
 		return route.Caller{}, err
 	}
 	s.Contacts.Contact(machine)
-	return route.Caller{Machine: machine}, nil
+	caller := route.Caller{Machine: machine}
+	if sent, err := time.Parse(time.RFC3339Nano, r.Header.Get(order.TimeHeader)); err == nil {
+		caller.Skew = sent.Sub(s.Now())
+		s.Clocks.Clock(machine, caller.Skew)
+	}
+	return caller, nil
 }
 
 // token finds the token behind a bearer secret or, where nothing is changed or the browser vouches for the page it comes from, behind a
@@ -225,7 +333,17 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, page bool, err err
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 			return
 		}
+		if page && r.URL.Path == "/logout" {
+			http.Redirect(w, r, "/login", http.StatusSeeOther) // the session was over already
+			return
+		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="certlab"`)
+	}
+	switch status {
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "1")
+	case http.StatusServiceUnavailable, http.StatusInsufficientStorage:
+		w.Header().Set("Retry-After", "5")
 	}
 	writeError(w, status, page, body)
 }
@@ -265,7 +383,9 @@ func (s *Server) HTTP(local bool) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+		// OPTIONS * is a request like any other.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
 	}
 	if local {
 		h.ConnContext = func(ctx context.Context, _ net.Conn) context.Context { return Local(ctx) }

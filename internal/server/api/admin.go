@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"certlab/internal/cert"
 	"certlab/internal/order"
@@ -45,7 +46,7 @@ func (a *API) Backup(w http.ResponseWriter, r *route.Request) error {
 			return err
 		}
 	}
-	extend(w, longWork)
+	extend(w, time.Now().Add(longWork))
 	if in.Path != "" {
 		if err := localPath(r, in.Path); err != nil {
 			return err
@@ -72,7 +73,7 @@ func (a *API) Restore(w http.ResponseWriter, r *route.Request) error {
 	if err := localPath(r, in.Path); err != nil {
 		return err
 	}
-	extend(w, longWork)
+	extend(w, time.Now().Add(longWork))
 	done, err := a.Lab.Restore(r.Context(), in.Path)
 	if err != nil {
 		return err
@@ -116,9 +117,12 @@ func (a *API) Live(w http.ResponseWriter, r *route.Request) error {
 	return route.JSON(w, http.StatusOK, cert.Live{Live: true})
 }
 
-// Ready is GET /health/ready.
+// Ready is GET /health/ready. Who is not known learns only whether the service is ready.
 func (a *API) Ready(w http.ResponseWriter, r *route.Request) error {
 	h := a.Health(r.Context())
+	if r.Caller.Role == "" {
+		h = order.ControllerHealth{Ready: h.Ready}
+	}
 	status := http.StatusOK
 	if !h.Ready {
 		status = http.StatusServiceUnavailable

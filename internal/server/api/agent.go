@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,6 +65,7 @@ func (a *API) ReportRun(w http.ResponseWriter, r *route.Request) error {
 		return err
 	}
 	now := a.Now()
+	report = report.Corrected(r.Caller.Skew, now)
 	var was cert.State
 	run, err := a.Store.UpdateRun(r.Context(), id, a.announced(r, id, report), func(run *cert.Run) (bool, error) {
 		if err := owns(r, run); err != nil {
@@ -104,10 +106,10 @@ func reportedRun(r *route.Request, body string) (string, error) {
 	return id, nil
 }
 
-// owns fails unless the run is on the agent's machine.
+// owns fails unless the run is on the agent's machine, and in the words for a run that there is not: agents learn nothing of each other.
 func owns(r *route.Request, run *cert.Run) error {
 	if run.Machine != r.Caller.Machine {
-		return cert.Errorf(cert.Forbidden, "run %s is not this machine's", run.ID)
+		return cert.Errorf(cert.NotFound, "there is no run %q", run.ID)
 	}
 	return nil
 }
@@ -145,6 +147,7 @@ func (a *API) FinishRun(w http.ResponseWriter, r *route.Request) error {
 		return err
 	}
 	now := a.Now()
+	finish = finish.Corrected(r.Caller.Skew, now)
 	run, err := a.Store.UpdateRun(r.Context(), id, a.announced(r, id, finish.Report), func(run *cert.Run) (bool, error) {
 		if err := owns(r, run); err != nil {
 			return false, err
@@ -245,6 +248,9 @@ func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
 	if f := u.stored(run); f != nil {
 		return route.JSON(w, http.StatusOK, a.fileAck(*f))
 	}
+	if run.Closed() && u.stored(run) == nil {
+		return cert.Errorf(cert.Conflict, "cannot add a file to run %s: it is %s, and all its files had arrived", run.ID, run.State)
+	}
 	offset, err := number(r, headerOffset)
 	if err != nil {
 		return err
@@ -264,7 +270,7 @@ func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
 		return err
 	}
 	f := cert.File{Attempt: u.attempt, Kind: kind, Name: name, SHA256: u.sha, Size: length}
-	offset, complete, err := a.Files.Append(r.Context(), u.blob(length), offset, slowBody{w, r.Body}, func() (err error) {
+	offset, complete, err := a.Files.Append(r.Context(), u.blob(length), offset, a.body(w, r.Body), func() (err error) {
 		f.Received = a.Now()
 		f, err = a.Store.AddFile(r.Context(), u.run, f)
 		return err
@@ -313,6 +319,9 @@ func (a *API) uploadError(w http.ResponseWriter, err error, offset int64) error 
 		return cert.Errorf(cert.Rejected, "cannot store the file: %v; upload it again from the start", err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return cert.Errorf(cert.NoSpace, "cannot store the file: the controller's disk is full; it will be taken when there is room")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		extend(w, time.Now().Add(a.Patience)) // for the answer
+		return cert.Errorf(cert.Invalid, "the upload was too slow, or stood still: %d bytes are durable, continue there", offset)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return cert.Errorf(cert.Invalid, "the upload was cut off after %d bytes", offset)
 	}
@@ -332,29 +341,4 @@ func checkFileName(name string) error {
 		return cert.Errorf(cert.Rejected, "cannot use the file name %q: it must be a plain name of at most 255 bytes", name)
 	}
 	return nil
-}
-
-// bodyPatience is how long an upload or a download may stand still.
-const bodyPatience = 2 * time.Minute
-
-// longWork bounds what reads or copies all data before it answers.
-const longWork = 6 * time.Hour
-
-// extend gives a request more time than the server gives to all. Both deadlines are moved: one for reading that runs out cancels the
-// request even when its body has long been read. A test's recorder has none, which is fine.
-func extend(w http.ResponseWriter, d time.Duration) {
-	c, until := http.NewResponseController(w), time.Now().Add(d)
-	_ = c.SetReadDeadline(until)
-	_ = c.SetWriteDeadline(until)
-}
-
-// slowBody lets a body take as long as it needs, as long as something arrives.
-type slowBody struct {
-	w http.ResponseWriter
-	r io.Reader
-}
-
-func (b slowBody) Read(p []byte) (int, error) {
-	extend(b.w, bodyPatience)
-	return b.r.Read(p)
 }

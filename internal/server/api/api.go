@@ -75,17 +75,25 @@ type Keys interface {
 	Rotate() (int, error)
 }
 
+// Clocks knows what of a machine is known while the service runs.
+type Clocks interface {
+	Observe(*cert.Machine, []cert.Refusal)
+}
+
 // An API answers requests. All fields must be set.
 type API struct {
 	Store   Store
 	Files   Files
 	Lab     Lab
 	Keys    Keys
+	Clocks  Clocks
 	Publish func() error // after the list of CAs has changed
 	Restart func()       // ends the service, so that a restored copy is put in place when it is started again
 	Health  func(context.Context) order.ControllerHealth
 	Logger  *slog.Logger
 	Now     func() time.Time
+
+	Patience time.Duration // how long a body may stand still
 }
 
 // url returns a link for people.

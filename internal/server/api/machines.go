@@ -29,6 +29,10 @@ func (a *API) ListMachines(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
+	refusals := a.Lab.Refusals()
+	for n := range machines {
+		a.Clocks.Observe(&machines[n], refusals)
+	}
 	return route.JSON(w, http.StatusOK, cert.MachineList{Machines: machines, Next: next})
 }
 
@@ -38,6 +42,7 @@ func (a *API) GetMachine(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
+	a.Clocks.Observe(&m, a.Lab.Refusals())
 	return route.JSON(w, http.StatusOK, m)
 }
 

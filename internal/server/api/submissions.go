@@ -1,14 +1,12 @@
 package api
 
 import (
-	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"strconv"
 	"time"
 
-	"certlab/internal/blobs"
 	"certlab/internal/cert"
 	"certlab/internal/server/route"
 	"certlab/internal/sqlite"
@@ -72,19 +70,9 @@ func (a *API) serveBlob(w http.ResponseWriter, r *route.Request, sha, name strin
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
 	h.Set("ETag", `"`+sha+`"`)
-	http.ServeContent(patient{w}, r.Request, "", time.Time{}, b)
+	http.ServeContent(patient{w, a.Patience}, r.Request, "", time.Time{}, b)
 	return nil
 }
-
-// patient lets an answer take as long as it needs, as long as the other side takes something of it.
-type patient struct{ http.ResponseWriter }
-
-func (p patient) Write(b []byte) (int, error) {
-	extend(p.ResponseWriter, bodyPatience)
-	return p.ResponseWriter.Write(b)
-}
-
-func (p patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // UploadParams are the parameters of AddSubmission.
 var UploadParams = []route.Param{
@@ -93,60 +81,30 @@ var UploadParams = []route.Param{
 	{Name: "name", Help: "file name; submission.tar.xz if not given"},
 }
 
-// AddSubmission is POST /api/v1/submissions: an archive that was made by hand. Adding the same bytes again for the same machine answers
-// with the submission that is there.
+// AddSubmission is POST /api/v1/submissions: an archive that was made by hand, in one request. Adding the same bytes again for the same machine
+// answers with the submission that is there.
 func (a *API) AddSubmission(w http.ResponseWriter, r *route.Request) error {
 	m, err := a.Store.Machine(r.Context(), r.Query.Get("machine"))
 	if err != nil {
 		return err
 	}
-	sha, name := r.Query.Get("sha256"), r.Query.Get("name")
-	if !cert.ValidSHA256(sha) {
-		return cert.Errorf(cert.Invalid, "cannot use %q: not a SHA-256 in lower-case hexadecimal", sha)
-	}
-	if name == "" {
-		name = "submission.tar.xz"
-	}
-	if err := checkFileName(name); err != nil {
+	u, err := byHand(m, r.Query.Get("sha256"))
+	if err != nil {
 		return err
 	}
 	if r.ContentLength <= 0 {
 		return cert.Errorf(cert.Invalid, "cannot add the submission: the request must have a Content-Length, and bytes")
 	}
-	if err := a.checkSize(r.ContentLength); err != nil {
+	u.Size = r.ContentLength
+	// What an interrupted upload of the same bytes has left is no use to who sends all of them.
+	if offset, err := a.Files.Offset(u); err != nil {
 		return err
-	}
-	now := a.Now()
-	run := cert.Run{ID: cert.NewID(cert.RunID, now), Machine: m.ID, Origin: cert.FromUpload, RequestedBy: r.Caller.Name, State: cert.Completed,
-		Created: now, Started: &now, Finished: &now}
-	u := blobs.Upload{Owner: run.ID, SHA256: sha, Size: r.ContentLength}
-	id, added := "", false
-	offset, complete, err := a.Files.Append(r.Context(), u, 0, slowBody{w, r.Body}, func() (err error) {
-		id, added, err = a.Store.AddUpload(r.Context(), run, cert.File{Attempt: 1, Kind: cert.KindSubmission, Name: name, SHA256: sha, Size: u.Size, Received: now})
-		return err
-	})
-	if err == nil && !complete {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		if !errors.Is(err, blobs.ErrHash) && !errors.Is(err, blobs.ErrSize) {
-			if err := a.Files.Discard(u); err != nil {
-				a.Logger.Warn("cannot discard an upload that failed", "error", err)
-			}
+	} else if offset > 0 {
+		if err := a.Files.Discard(u); err != nil {
+			return a.uploadError(w, err, 0)
 		}
-		return a.uploadError(w, err, offset)
 	}
-	a.Lab.Index()
-	s, err := a.Store.Submission(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	a.linkSubmission(&s)
-	status := http.StatusOK
-	if added {
-		status = http.StatusCreated
-	}
-	return route.JSON(w, status, s)
+	return a.takeByHand(w, r, m, u, 0, r.Query.Get("name"))
 }
 
 // ReindexOne is POST /api/v1/submissions/{submission}/reindex.
@@ -292,7 +250,7 @@ func baseName(member string) string {
 // stream writes what copy writes. An error before the first byte is answered; after it, the connection is cut, so that nobody takes
 // a part for the whole.
 func (a *API) stream(w http.ResponseWriter, copy func(io.Writer) error) error {
-	out := &counter{w: patient{w}}
+	out := &counter{w: patient{w, a.Patience}}
 	err := copy(out)
 	if err == nil {
 		return nil

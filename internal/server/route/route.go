@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,7 +38,16 @@ type Route struct {
 	Access Access
 	Handle Handler
 	Doc    Doc
+	Slot   Slot
 }
+
+// A Slot is what a request takes one of while it is served. There are so many of each, and who finds none waits for a while.
+type Slot string
+
+const (
+	Receive Slot = "receive" // an upload
+	Unpack  Slot = "unpack"  // reading a submission's archive, which costs processor time and memory
+)
 
 // A Handler answers a request. An error that it returns before it has written anything is written for it.
 type Handler func(w http.ResponseWriter, r *Request) error
@@ -48,6 +55,7 @@ type Handler func(w http.ResponseWriter, r *Request) error
 // Doc describes a route.
 type Doc struct {
 	Summary  string
+	Why      string // why a route is Open
 	Query    []Param
 	Body     any    // zero value of the JSON body's type; nil: none
 	BodyType string // media type of a body that is not JSON
@@ -80,8 +88,9 @@ type Caller struct {
 	Name    string    // of the token, or "root" over the socket
 	Role    cert.Role // empty for an agent and for nobody
 	TokenID string
-	Machine string // id, for an agent
-	Local   bool   // over the unix socket
+	Machine string        // id, for an agent
+	Local   bool          // over the unix socket
+	Skew    time.Duration // how far the clock of an agent's machine is ahead; 0 if it does not say
 }
 
 // A Request is a request whose access and parameters were checked.
@@ -166,36 +175,6 @@ func (r *Request) Int(name string, otherwise int) int {
 	return otherwise
 }
 
-// MaxBody bounds a JSON body, in bytes.
-const MaxBody = 4 << 20
-
-// Decode reads the JSON body into v. Unknown fields are errors if strict: people mistype, agents are of another release.
-func (r *Request) Decode(v any, strict bool) error {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return cert.Errorf(cert.Invalid, "cannot read the request: its Content-Type must be application/json")
-	}
-	body := http.MaxBytesReader(nil, r.Body, MaxBody)
-	dec := json.NewDecoder(body)
-	if strict {
-		dec.DisallowUnknownFields()
-	}
-	err := dec.Decode(v)
-	if err == nil {
-		if _, more := dec.Token(); more == io.EOF {
-			return nil
-		}
-		return cert.Errorf(cert.Invalid, "cannot read the request: more follows its JSON")
-	}
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return cert.Errorf(cert.TooLarge, "cannot read the request: its body is larger than %d bytes", large.Limit)
-	}
-	if r.Context().Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) && r.ContentLength > 0 {
-		return cert.Errorf(cert.Invalid, "cannot read the request: its body was cut off")
-	}
-	return cert.Errorf(cert.Invalid, "cannot read the request: %s", strings.TrimPrefix(err.Error(), "json: "))
-}
-
 // JSON writes v.
 func JSON(w http.ResponseWriter, status int, v any) error {
 	var body bytes.Buffer
@@ -242,6 +221,7 @@ var status = map[cert.Code]int{
 	cert.TooLarge:     http.StatusRequestEntityTooLarge,
 	cert.Rejected:     http.StatusUnprocessableEntity,
 	cert.NoSpace:      http.StatusInsufficientStorage,
+	cert.TooMany:      http.StatusTooManyRequests,
 	cert.Unavailable:  http.StatusServiceUnavailable,
 	cert.Internal:     http.StatusInternalServerError,
 }

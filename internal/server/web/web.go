@@ -59,11 +59,17 @@ type Lab interface {
 	CopyLog(ctx context.Context, w io.Writer, sha, job string) error
 }
 
+// Clocks knows what of a machine is known while the service runs.
+type Clocks interface {
+	Observe(*cert.Machine, []cert.Refusal)
+}
+
 // A Web answers requests for pages. All fields must be set.
 type Web struct {
-	Store Store
-	Lab   Lab
-	Now   func() time.Time
+	Store  Store
+	Lab    Lab
+	Clocks Clocks
+	Now    func() time.Time
 }
 
 //go:embed templates
@@ -221,6 +227,7 @@ func (p *Web) Machine(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
+	p.Clocks.Observe(&m, p.Lab.Refusals())
 	runs, next, err := p.Store.Runs(r.Context(), sqlite.RunFilter{Machine: m.ID}, page(r))
 	if err != nil {
 		return err
