@@ -68,6 +68,8 @@ type remoteError struct {
 	Message string
 	Missing []string // hashes, for a finish that came too early
 	Offset  int64    // for an upload that went on at the wrong place; -1: not said
+
+	RetryAfter time.Duration // 0: not said
 }
 
 func (e *remoteError) Error() string {
@@ -113,7 +115,9 @@ func (r *remote) do(ctx context.Context, method, path string, header http.Header
 			return nil, err
 		}
 		if reader != nil {
-			req.ContentLength = length
+			if req.ContentLength = length; length == 0 {
+				req.Body = http.NoBody
+			}
 		}
 		for k, v := range header {
 			req.Header[k] = v
@@ -153,6 +157,9 @@ func (r *remote) do(ctx context.Context, method, path string, header http.Header
 			}
 			if offset, err := strconv.ParseInt(resp.Header.Get("Upload-Offset"), 10, 64); err == nil && offset >= 0 {
 				e.Offset = offset
+			}
+			if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 && seconds < 24*3600 {
+				e.RetryAfter = time.Duration(seconds) * time.Second
 			}
 			return resp, e
 		}

@@ -18,7 +18,8 @@ const restartFailures = 3
 
 // poll asks the controller for orders, again and again.
 func (a *Agent) poll(ctx context.Context) {
-	failures, refusals := 0, complaint{}
+	failures := 0
+	var refusals, untold complaint
 	for ctx.Err() == nil {
 		a.mu.Lock()
 		controller, changed := a.remote, a.changed
@@ -48,11 +49,16 @@ func (a *Agent) poll(ctx context.Context) {
 		}
 		if err != nil {
 			failures++
-			a.pause(ctx, controller, backoff(failures-1, a.opts.RetryLimit))
+			a.pause(ctx, controller, a.patience(failures-1, err))
 			continue
 		}
 		failures = 0
 		a.trouble("clock", controller.clockTrouble())
+		if err := a.tellHeld(ctx, controller, p.Epoch); err != nil {
+			untold.say(a.opts.Log.Warn, "cannot tell the controller what is still here; it is tried again", "error", err)
+		} else {
+			untold = complaint{}
+		}
 		a.wantAgain(p.Resend)
 		taken := true
 		for _, o := range p.Orders {
@@ -121,6 +127,17 @@ func (a *Agent) controllerState() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.controller
+}
+
+// patience is how long to wait after the nth failure in a row, from 0, which was err: at least as long as the controller asks for, if that is
+// within our own limit.
+func (a *Agent) patience(n int, err error) time.Duration {
+	d := backoff(n, a.opts.RetryLimit)
+	var answered *remoteError
+	if errors.As(err, &answered) {
+		d = max(d, min(answered.RetryAfter, a.opts.RetryLimit))
+	}
+	return d
 }
 
 // whenReplaced calls stop when another controller takes the place of r, so that nobody waits for the old one's answer.
@@ -262,7 +279,7 @@ func (a *Agent) reportAll(ctx context.Context) {
 		default:
 			trouble.say(a.opts.Log.Warn, "cannot report", "run", report.Run, "error", err)
 			a.noteController(controller, err)
-			a.pause(ctx, controller, backoff(trouble.times-1, a.opts.RetryLimit))
+			a.pause(ctx, controller, a.patience(trouble.times-1, err))
 		}
 	}
 }
@@ -327,7 +344,7 @@ func (a *Agent) deliverAll(ctx context.Context) {
 			}
 			a.noteController(controller, err)
 			a.mu.Lock()
-			todo.retryAt = time.Now().Add(backoff(todo.failures, a.opts.RetryLimit))
+			todo.retryAt = time.Now().Add(a.patience(todo.failures, err))
 			todo.failures++
 			a.mu.Unlock()
 		}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -232,6 +233,21 @@ func (g *rig) in(id, job, text string) {
 		require.NoError(g.t, err)
 		_, after, found := strings.Cut(string(console), "ID: "+job+"\n")
 		return found && strings.Contains(after, text)
+	})
+}
+
+// logs waits until one line of the agent's log contains all of the texts.
+func (g *rig) logs(texts ...string) {
+	g.t.Helper()
+	g.until(fmt.Sprintf("the log says %q", texts), 30*time.Second, func() bool {
+		text, err := os.ReadFile(g.log)
+		require.NoError(g.t, err)
+		for line := range strings.Lines(string(text)) {
+			if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+				return true
+			}
+		}
+		return false
 	})
 }
 

@@ -96,7 +96,7 @@ func TestRunOfAPlanEndsWithItsSubmission(t *testing.T) {
 	require.Equal(t, order.Counts{"fail": 1, "crash": 1}, second.Counts)
 }
 
-func TestCheckboxLivesOnWhenTheAgentIsKilled(t *testing.T) {
+func TestFaultAgentKilled(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, realCheckbox(t))
 	g.start()
@@ -121,7 +121,7 @@ func TestCheckboxLivesOnWhenTheAgentIsKilled(t *testing.T) {
 	require.Contains(t, log, "second 19\n")
 }
 
-func TestPowerCutInABlockerJobIsNoPass(t *testing.T) {
+func TestFaultPowerCutInABlockerJobIsNoPass(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, realCheckbox(t))
 	g.start()
@@ -148,7 +148,7 @@ func TestPowerCutInABlockerJobIsNoPass(t *testing.T) {
 	require.Equal(t, 3, r.Progress.JobsDone)
 }
 
-func TestPowerCutBeforeTheFirstJobBeginsAfresh(t *testing.T) {
+func TestFaultPowerCutBeforeTheFirstJob(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, realCheckbox(t))
 	g.start()
@@ -198,7 +198,7 @@ func rewriteSession(t *testing.T, path string, change func(session map[string]an
 	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o644))
 }
 
-func TestKilledKeeperIsResumedOnTheSameBoot(t *testing.T) {
+func TestFaultKeeperKilled(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, realCheckbox(t))
 	g.start()
@@ -258,7 +258,7 @@ func TestMachineThatIsNotEnrolledIsNotRebooted(t *testing.T) {
 	require.NoFileExists(t, mark)
 }
 
-func TestBootsPerAttemptAreCapped(t *testing.T) {
+func TestFaultMachineRebootsAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, realCheckbox(t))
 	g.desired.MaxBoots = 1
@@ -303,7 +303,7 @@ func TestRunIsCancelled(t *testing.T) {
 	require.Equal(t, order.Cancelled, g.wait(queued).State)
 }
 
-func TestWatchdogsEndARun(t *testing.T) {
+func TestFaultCheckboxHangsOrPrintsWithoutEnd(t *testing.T) {
 	t.Parallel()
 	cli := realCheckbox(t)
 	for _, test := range []struct {
@@ -334,18 +334,18 @@ func TestWatchdogsEndARun(t *testing.T) {
 	}
 }
 
-func TestPlanThatCannotRunIsRefused(t *testing.T) {
+func TestFaultPlanThatCannotBeRun(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, realCheckbox(t))
 	g.start()
 	r := g.wait(g.run(order.Spec{Plan: namespace + "demo-quik"}))
 	require.Equal(t, order.FailPlanUnknown, r.Failure.Type)
-	require.Contains(t, r.Failure.Message, namespace+"demo-quick")
+	require.Regexp(t, `Checkbox knows no test plan "com.canonical.certlab::demo-quik" \(did you mean com.canonical.certlab::demo-quick`, r.Failure.Message)
 	require.Empty(t, r.Files)
 
 	r = g.wait(g.run(order.Spec{Plan: namespace + "demo-manual"}))
 	require.Equal(t, order.FailInteractive, r.Failure.Type)
-	require.Contains(t, r.Failure.Message, namespace+"manual")
+	require.Contains(t, r.Failure.Message, "asks a person: "+namespace+"manual (exclude them")
 
 	r = g.wait(g.run(order.Spec{Plan: namespace + "demo-quick", Match: []string{"nothing"}}))
 	require.Equal(t, order.FailCheckbox, r.Failure.Type)

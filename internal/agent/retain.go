@@ -148,7 +148,7 @@ func (a *Agent) resendAll(ctx context.Context) {
 		if err != nil && !gone(err) {
 			trouble.say(a.opts.Log.Warn, "cannot send a file again", "run", clip(todo.Run, 100), "file", todo.Name, "error", err)
 			a.noteController(controller, err)
-			a.pause(ctx, controller, backoff(trouble.times-1, a.opts.RetryLimit))
+			a.pause(ctx, controller, a.patience(trouble.times-1, err))
 			continue
 		}
 		trouble.over(a.opts.Log.Info, "files can be sent again")

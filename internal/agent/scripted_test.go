@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,6 +38,13 @@ type script struct {
 	Code     int
 	Config   string // printed by check-config, which then fails
 	Said     string // file that takes what was read from standard input, and the launcher
+
+	Hang     string // command that never ends
+	Flood    string // command that prints without end
+	Leave    bool   // leave a process behind that ignores TERM and holds the console
+	Die      string // file that is written before the first start ends itself by SIGKILL, in Running
+	Wait     string // file that is waited for before the archive is written
+	WaitLast string // file that is waited for after that
 }
 
 // scriptedCheckbox makes a checkbox-cli that follows s, and the rig that uses it.
@@ -70,6 +78,12 @@ func scriptedMain(path string, args []string) int {
 		return 2
 	}
 	line := strings.Join(args, " ")
+	if s.Hang != "" && strings.HasPrefix(line, s.Hang) {
+		time.Sleep(5 * time.Minute)
+	}
+	for s.Flood != "" && strings.HasPrefix(line, s.Flood) {
+		os.Stdout.Write(bytes.Repeat([]byte("again and again\n"), 4096))
+	}
 	switch {
 	case line == "launcher --version" && strings.HasPrefix(s.Version, "1."):
 		fmt.Printf("checkbox-ng: %s\ncheckbox-support: not available\n", s.Version)
@@ -145,6 +159,10 @@ func (s *script) launch(args []string) int {
 		if s.Running != "" {
 			writeScriptedSession(s.Sessions, value("session_desc"), s.Running, "incomplete")
 			fmt.Printf("=========[ Running job 2 / 3. Estimated time left (at least): 0:00:00 ]=========\n---[ A job ]---\nID: %s\nCategory: x\n", s.Running)
+			if s.Die != "" {
+				os.WriteFile(s.Die, []byte("oom_kill 1\n"), 0o644)
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			}
 			time.Sleep(5 * time.Minute)
 			return 1
 		}
@@ -152,8 +170,16 @@ func (s *script) launch(args []string) int {
 			fmt.Fprintf(said, "unexpected input %s\n", text)
 		}
 	}
+	if s.Leave {
+		left := exec.Command("/bin/sh", "-c", "trap '' TERM HUP; while :; do sleep 100; done")
+		left.Stdout, left.Stderr, left.SysProcAttr = os.Stdout, os.Stderr, &syscall.SysProcAttr{Setsid: true}
+		left.Start()
+	}
 	text, _ := os.ReadFile(s.Console)
 	os.Stdout.Write(text)
+	if s.Wait != "" {
+		waitFor(time.Minute, func() bool { return exists(s.Wait) })
+	}
 	if s.Archive != "" {
 		data, err := os.ReadFile(s.Archive)
 		if err != nil {
@@ -164,6 +190,9 @@ func (s *script) launch(args []string) int {
 			fmt.Println(err)
 			return 1
 		}
+	}
+	if s.WaitLast != "" {
+		waitFor(time.Minute, func() bool { return exists(s.WaitLast) })
 	}
 	return s.Code
 }
@@ -233,7 +262,7 @@ func TestJobThatIsMeantToRebootMayPass(t *testing.T) {
 	require.True(t, r.Interruptions[0].Expected)
 }
 
-func TestInterruptedJobThatPassedFailsTheRun(t *testing.T) {
+func TestFaultInterruptedJobThatPassedFailsTheRun(t *testing.T) {
 	t.Parallel()
 	g, _ := scriptedRig(t, script{Version: "7.3.0", Plan: example + "killed-nb", Running: example + "pass",
 		Jobs:    []checkbox.Job{{ID: example + "pass", Plugin: "shell"}},
@@ -252,15 +281,19 @@ func TestInterruptedJobThatPassedFailsTheRun(t *testing.T) {
 	require.Contains(t, kinds(r), order.SubmissionFile, "the evidence is delivered all the same")
 }
 
-func TestRunWithoutAValidSubmissionSaysWhy(t *testing.T) {
+func TestFaultCheckboxWithoutAValidSubmission(t *testing.T) {
 	t.Parallel()
 	truncated := filepath.Join(t.TempDir(), "submission.tar.xz")
 	data, err := os.ReadFile("testdata/archives/head-small.tar.xz")
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(truncated, data[:len(data)/2], 0o644))
+	empty := filepath.Join(t.TempDir(), "submission.tar.xz")
+	require.NoError(t, os.WriteFile(empty, nil, 0o644))
 	wd, err := os.Getwd()
 	require.NoError(t, err)
 	fromTestdata, err := filepath.Rel(filepath.Join(wd, "testdata"), truncated)
+	require.NoError(t, err)
+	emptyFromTestdata, err := filepath.Rel(filepath.Join(wd, "testdata"), empty)
 	require.NoError(t, err)
 	for _, test := range []struct {
 		name    string
@@ -271,6 +304,7 @@ func TestRunWithoutAValidSubmissionSaysWhy(t *testing.T) {
 	}{
 		{"exit 0 without an archive", func(s *script) { s.Archive = "" }, order.FailNoArchive, "exit code 0", []order.FileKind{order.ConsoleFile}},
 		{"traceback", func(s *script) { s.Archive, s.Console, s.Code = "", "console/head-manual.txt", 1 }, order.FailCheckbox, "UnexpectedMethodCall", []order.FileKind{order.ConsoleFile}},
+		{"empty archive", func(s *script) { s.Archive = emptyFromTestdata }, order.FailNoArchive, "wrote no submission", []order.FileKind{order.ConsoleFile}},
 		{"truncated archive", func(s *script) { s.Archive = fromTestdata }, order.FailBadArchive, "cannot read submission", []order.FileKind{order.SubmissionFile, order.ConsoleFile}},
 		{"archive of another plan", func(s *script) { s.Archive = "archives/head-reboot.tar.xz" }, order.FailWrongPlan, example + "reboot", []order.FileKind{order.SubmissionFile, order.ConsoleFile}},
 		{"launcher that is not understood", func(s *script) { s.Config = "../checkbox/testdata/console/check-config-bad.txt" }, order.FailCheckbox, "Unexpected variable 'bogus'", nil},
@@ -313,7 +347,7 @@ func TestExitCodeIsNotBelieved(t *testing.T) {
 	require.Equal(t, sampleCounts(t, "testdata/archives/head-small.tar.xz"), r.Counts)
 }
 
-func TestMissingCheckboxIsSaidAndFound(t *testing.T) {
+func TestFaultCheckboxMissing(t *testing.T) {
 	t.Parallel()
 	g, _ := scriptedRig(t, small)
 	path := g.desired.Checkbox.Path
@@ -430,9 +464,14 @@ func TestRequestIsIdempotentAndTheQueueBounded(t *testing.T) {
 	require.Equal(t, maxQueue-1, status.Queued)
 }
 
-func TestSecondAgentInADirectoryEndsAtOnce(t *testing.T) {
+func TestFaultTwoAgentsInOneDirectory(t *testing.T) {
 	t.Parallel()
 	g, _ := scriptedRig(t, small)
 	g.start()
-	require.ErrorIs(t, Run(context.Background(), Options{Dir: g.dir, BootIDFile: g.opts.BootIDFile}), errLocked)
+	err := Run(context.Background(), Options{Dir: g.dir, BootIDFile: g.opts.BootIDFile})
+	require.ErrorIs(t, err, errLocked)
+	require.ErrorContains(t, err, "cannot run the agent in "+g.dir+": ")
+	// The first one is not disturbed.
+	r := g.wait(g.run(order.Spec{Plan: small.Plan}))
+	require.Equal(t, order.Completed, r.State)
 }
