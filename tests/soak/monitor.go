@@ -152,7 +152,7 @@ func (m *monitor) judge() {
 		middle, last := highest(points[third:2*third]), highest(points[2*third:])
 		m.soak.report.Memory = append(m.soak.report.Memory, fmt.Sprintf("%s lived %s: at most %d MiB in the middle third, %d MiB in the last",
 			name, lived.Round(time.Second), middle>>20, last>>20))
-		if last > middle*3/2+(16<<20) {
+		if last > middle+max(middle/4, 16<<20) {
 			m.soak.violate("memory", "", "%s grows: from %d to %d MiB in the last third of %s", name, middle>>20, last>>20, lived.Round(time.Second))
 		}
 	}
