@@ -32,7 +32,7 @@ func readJSON(path string, v any) error {
 		return fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("cannot read %s: %w", path, err)
+		return fmt.Errorf("cannot read %s: %s", path, clip(err.Error(), 300)) // it may quote the file at length
 	}
 	return nil
 }

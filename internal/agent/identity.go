@@ -14,6 +14,12 @@ import (
 // systemID is what a MAAS system_id looks like; other clouds put other things into cloud-init's instance-id.
 var systemID = regexp.MustCompile(`^[a-z0-9]{6}$`)
 
+// Firmware has been seen to say anything in the place of a UUID.
+var (
+	productUUID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	baseName    = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,50}@[A-Za-z0-9._-]{1,50}$`)
+)
+
 // debianArchitecture names what the kernel calls a machine in Debian's words.
 var debianArchitecture = map[string]string{
 	"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "ppc64le": "ppc64el", "s390x": "s390x", "riscv64": "riscv64", "i686": "i386",
@@ -43,7 +49,7 @@ func machineIdentity(root string) order.Identity {
 	if instance := read("var/lib/cloud/data/instance-id"); systemID.MatchString(instance) {
 		id.SystemID = instance
 	}
-	if uuid := strings.ToLower(read("sys/class/dmi/id/product_uuid")); uuid != "00000000-0000-0000-0000-000000000000" {
+	if uuid := strings.ToLower(read("sys/class/dmi/id/product_uuid")); productUUID.MatchString(uuid) && uuid != "00000000-0000-0000-0000-000000000000" {
 		id.ProductUUID = uuid
 	}
 	var osID, osVersion string
@@ -57,8 +63,8 @@ func machineIdentity(root string) order.Identity {
 			osVersion = value
 		}
 	}
-	if osID != "" && osVersion != "" {
-		id.Base = osID + "@" + osVersion
+	if base := osID + "@" + osVersion; baseName.MatchString(base) {
+		id.Base = base
 	}
 	return id
 }

@@ -299,7 +299,10 @@ func (k *keeper) copy(console *os.File, output io.Reader) error {
 			}
 		}
 		if err != nil {
-			return errors.Join(failed, console.Sync())
+			if failed == nil {
+				failed = console.Sync()
+			}
+			return failed
 		}
 	}
 }
@@ -405,10 +408,4 @@ func waitFor(limit time.Duration, done func() bool) bool {
 	}
 }
 
-func clip(s string, n int) string {
-	s = strings.TrimSpace(s)
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "") + "…"
-}
+func clip(s string, n int) string { return checkbox.OneLine(s, n) }

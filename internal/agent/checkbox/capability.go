@@ -97,6 +97,10 @@ func CapabilitiesOf(v Version) Capabilities {
 	return c
 }
 
+// OneLine is text from elsewhere, fit for a message: on one line, without what a terminal would misunderstand, and its first max
+// bytes at most.
+func OneLine(text string, max int) string { return clip(text, max) }
+
 func clip(s string, n int) string {
 	s = strings.TrimSpace(printable(s))
 	if len(s) <= n {
