@@ -153,6 +153,7 @@ func (r *remote) do(ctx context.Context, method, path string, header http.Header
 					e.Message = clip(detailed.Message, 500)
 				} else {
 					json.Unmarshal(answer.Error, &e.Message)
+					e.Message = clip(e.Message, 500)
 				}
 			}
 			if offset, err := strconv.ParseInt(resp.Header.Get("Upload-Offset"), 10, 64); err == nil && offset >= 0 {
@@ -165,7 +166,7 @@ func (r *remote) do(ctx context.Context, method, path string, header http.Header
 		}
 		if out != nil && len(data) > 0 {
 			if err := json.Unmarshal(data, out); err != nil {
-				return nil, fmt.Errorf("cannot read the controller's answer: %w", err)
+				return nil, fmt.Errorf("cannot read the controller's answer: %s", clip(err.Error(), 300))
 			}
 		}
 		return resp, nil

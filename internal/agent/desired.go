@@ -29,7 +29,7 @@ func readDesired(dir, name string) (order.AgentDesired, string, error) {
 		return d, "", fmt.Errorf("cannot read the desired state: %s is larger than %d bytes", filepath.Join(dir, name), maxState)
 	}
 	if err := json.Unmarshal(data, &d); err != nil {
-		return order.AgentDesired{}, "", fmt.Errorf("cannot read the desired state in %s: %w (the charm writes it again at its next hook, such as that of `juju config`)", filepath.Join(dir, name), err)
+		return order.AgentDesired{}, "", fmt.Errorf("cannot read the desired state in %s: %s (the charm writes it again at its next hook, such as that of `juju config`)", filepath.Join(dir, name), clip(err.Error(), 300))
 	}
 	sum := sha256.Sum256(data)
 	return d, hex.EncodeToString(sum[:]), nil
