@@ -42,20 +42,31 @@ type testController struct {
 	finished map[string][]order.Finish
 	faults   map[string]int // what still goes wrong, how often
 	refused  int
+	resend   []order.Resend    // wanted again
+	gone     map[string]string // run → why it cannot be had
+	times    []string          // headers with the agent's time
+
+	epoch string
+	again []string // runs that were forgotten
+	held  []order.HeldRun
+	helds int
 }
 
 func newController(t *testing.T) *testController {
 	c := &testController{t: t, orders: map[string]order.Order{}, cancels: map[string]bool{}, reports: map[string][]order.Report{},
-		files: map[string][]byte{}, done: map[string]bool{}, finished: map[string][]order.Finish{}, faults: map[string]int{}}
+		files: map[string][]byte{}, done: map[string]bool{}, finished: map[string][]order.Finish{}, faults: map[string]int{}, gone: map[string]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /agent/v1/poll", c.poll)
 	mux.HandleFunc("PUT /agent/v1/runs/{run}", c.report)
 	mux.HandleFunc("HEAD /agent/v1/runs/{run}/attempts/{attempt}/files/{hash}", c.head)
 	mux.HandleFunc("PATCH /agent/v1/runs/{run}/attempts/{attempt}/files/{hash}", c.patch)
 	mux.HandleFunc("POST /agent/v1/runs/{run}/finish", c.finish)
+	mux.HandleFunc("POST /agent/v1/runs/{run}/attempts/{attempt}/files/{hash}/gone", c.fileGone)
+	mux.HandleFunc("POST /agent/v1/held", c.takeHeld)
 	c.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		key := base64.StdEncoding.EncodeToString(r.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
 		c.mu.Lock()
+		c.times = append(c.times, r.Header.Get(order.TimeHeader))
 		known := slices.Contains(c.keys, key)
 		if !known {
 			c.refused++
@@ -126,8 +137,14 @@ func (c *testController) poll(w http.ResponseWriter, r *http.Request) {
 				p.Cancel = append(p.Cancel, id)
 			}
 		}
+		for _, w := range c.resend {
+			if !c.done[w.SHA256] && c.gone[w.Run] == "" {
+				p.Resend = append(p.Resend, w)
+			}
+		}
+		p.Epoch = c.epoch
 		c.mu.Unlock()
-		if len(p.Orders)+len(p.Cancel) > 0 || time.Now().After(deadline) || r.Context().Err() != nil {
+		if len(p.Orders)+len(p.Cancel)+len(p.Resend) > 0 || time.Now().After(deadline) || r.Context().Err() != nil {
 			answer(w, p)
 			return
 		}
@@ -233,7 +250,32 @@ func (c *testController) finish(w http.ResponseWriter, r *http.Request) {
 	answer(w, order.ReportAck{URL: c.server.URL + "/runs/" + f.Run})
 }
 
-func TestOrderIsRunAndDeliveredThroughAllFaults(t *testing.T) {
+func (c *testController) fileGone(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var gone order.FileGone
+	if json.NewDecoder(r.Body).Decode(&gone) != nil {
+		w.WriteHeader(400)
+		return
+	}
+	c.gone[r.PathValue("run")] = gone.Reason
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (c *testController) takeHeld(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var held order.Held
+	if json.NewDecoder(r.Body).Decode(&held) != nil || held.Epoch != c.epoch {
+		w.WriteHeader(400)
+		return
+	}
+	c.held = held.Runs
+	c.helds++
+	answer(w, order.HeldAck{Again: c.again})
+}
+
+func TestFaultConnectionBreaksAnywhere(t *testing.T) {
 	t.Parallel()
 	g, _ := scriptedRig(t, small)
 	c := newController(t)
@@ -276,7 +318,7 @@ func TestOrderIsRunAndDeliveredThroughAllFaults(t *testing.T) {
 	require.Greater(t, last.Sequence, sequence)
 }
 
-func TestRunsWaitForTheControllerToComeBack(t *testing.T) {
+func TestFaultControllerDoesNotKnowTheKey(t *testing.T) {
 	t.Parallel()
 	g, _ := scriptedRig(t, small)
 	c := newController(t)
@@ -333,7 +375,7 @@ func TestControllerCancelsARun(t *testing.T) {
 	require.Equal(t, order.Cancelled, c.finished["rorder1"][0].State)
 }
 
-func TestOrderThatCannotBeRunIsAnswered(t *testing.T) {
+func TestFaultOrderThatCannotBeRun(t *testing.T) {
 	t.Parallel()
 	g, _ := scriptedRig(t, small)
 	c := newController(t)
