@@ -156,23 +156,33 @@ func Run(ctx context.Context, opts Options) error {
 			opts.Log.Warn("cannot protect the agent from the kernel's memory killer", "error", err)
 		}
 	}
-	a := newAgent(opts)
-	if a.bootID, err = readBootID(opts.BootIDFile); err != nil {
+	a, err := open(opts)
+	if err != nil {
 		return err
 	}
-	if a.key, err = loadKey(filepath.Join(dir, keyFile)); err != nil {
-		return err
+	opts.Log.Info("agent started", "version", version.Version, "boot", a.bootID, "runs", len(a.order))
+	return a.serve(ctx)
+}
+
+// open reads all that an agent keeps in its directory. What is damaged is set aside, and said.
+func open(opts Options) (*Agent, error) {
+	a := newAgent(opts)
+	var err error
+	if a.bootID, err = readBootID(opts.BootIDFile); err != nil {
+		return nil, err
+	}
+	if a.key, err = loadKey(filepath.Join(opts.Dir, keyFile)); err != nil {
+		return nil, err
 	}
 	if a.key.replaced != nil {
 		opts.Log.Error("the key cannot be used; a new one was made", "error", a.key.replaced)
 		a.trouble("key", fmt.Sprintf("%v; a new key was made, which the controller lets in once the charm has published it", a.key.replaced))
 	}
 	if err := a.load(); err != nil {
-		return err
+		return nil, err
 	}
 	a.apply()
-	opts.Log.Info("agent started", "version", version.Version, "boot", a.bootID, "runs", len(a.order))
-	return a.serve(ctx)
+	return a, nil
 }
 
 func newAgent(opts Options) *Agent {
