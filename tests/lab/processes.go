@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,9 +17,10 @@ import (
 type Process struct {
 	PID     int
 	Parent  int
-	Start   uint64 // clock ticks since the host's boot; with PID it names the process for good
-	State   string // as in /proc: R, S, D, T, …
-	RSS     int64  // bytes
+	Start   uint64        // clock ticks since the host's boot; with PID it names the process for good
+	State   string        // as in /proc: R, S, D, T, …
+	RSS     int64         // bytes
+	CPU     time.Duration // of the processor, its own and of the children that it has waited for
 	Args    []string
 	Machine string // number of the machine
 }
@@ -114,6 +116,10 @@ func readProcess(pid int) (Process, bool) {
 	p := Process{PID: pid, State: fields[0]}
 	p.Parent, _ = strconv.Atoi(fields[1])
 	p.Start, _ = strconv.ParseUint(fields[19], 10, 64)
+	for _, text := range fields[11:15] {
+		ticks, _ := strconv.ParseInt(text, 10, 64)
+		p.CPU += time.Duration(ticks) * (time.Second / 100) // USER_HZ, which is the same everywhere
+	}
 	pages, _ := strconv.ParseInt(fields[21], 10, 64)
 	p.RSS = pages * int64(os.Getpagesize())
 	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
@@ -168,6 +174,17 @@ func (l *Lab) Processes() (Processes, error) {
 		}
 	}
 	return out, nil
+}
+
+// CPU is the processor time that the lab has taken since it was started. What is still to be waited for is missing.
+func (ps Processes) CPU() time.Duration {
+	sum := ps.Daemon.CPU
+	for _, machine := range ps.Machines {
+		for _, p := range machine {
+			sum += p.CPU
+		}
+	}
+	return sum
 }
 
 // Of returns a machine's processes of a role.

@@ -33,6 +33,7 @@ func (c *checker) machinesLeft() {
 		c.violate("unreachable", "", "%v", err)
 		return
 	}
+	c.fact("processor time of the lab: %.0f s since it was last started", ps.CPU().Seconds())
 	known := map[string]bool{}
 	for _, machine := range c.machines() {
 		records, err := agentRuns(ps, machine)
@@ -44,6 +45,7 @@ func (c *checker) machinesLeft() {
 			known[r.Run.Run] = true
 			c.delivered(machine, r)
 		}
+		c.spool(ps, machine, records)
 		c.machineLeft(ps, machine)
 	}
 	for id, run := range c.runs {
@@ -77,9 +79,35 @@ func (c *checker) delivered(machine string, r agentRun) {
 	}
 }
 
-// machineLeft checks that a machine's spool, runs and sessions are empty, and its disk is not filled.
+// spool checks that nothing waits in a machine's spool: what is there was delivered, is kept on purpose, and is whole.
+func (c *checker) spool(ps lab.Processes, machine string, records []agentRun) {
+	kept := map[string]agentRun{}
+	for _, r := range records {
+		if r.Run.Delivered && r.Kept {
+			kept[r.Run.Run] = r
+		}
+	}
+	dirs, err := os.ReadDir(ps.Path(machine, agentDir(machine)+"/spool"))
+	if err != nil {
+		c.violate("unreachable", "", "machine %s: %v", machine, err)
+	}
+	for _, dir := range dirs {
+		r, ok := kept[dir.Name()]
+		if !ok {
+			c.violate("leftover", dir.Name(), "machine %s has files of this run in its spool, and does not mean to", machine)
+		}
+		for _, f := range r.Run.Files {
+			sum, err := hash(filepath.Join(ps.Path(machine, agentDir(machine)+"/spool"), dir.Name(), f.Name))
+			if err != nil || sum != f.SHA256 {
+				c.violate("damage", dir.Name(), "what machine %s keeps of %s has SHA-256 %s, not %s %v", machine, f.Name, sum, f.SHA256, err)
+			}
+		}
+	}
+}
+
+// machineLeft checks that a machine's runs and sessions are over, and its disk is not filled.
 func (c *checker) machineLeft(ps lab.Processes, machine string) {
-	for _, pattern := range []string{agentDir(machine) + "/spool/*", agentDir(machine) + "/runs/*/attempt-*", agentDir(machine) + "/runs/*.unreadable",
+	for _, pattern := range []string{agentDir(machine) + "/runs/*/attempt-*", agentDir(machine) + "/runs/*.unreadable",
 		"/var/tmp/checkbox-ng/sessions/*", "/var/lib/certlab/*/bin/.new-*"} {
 		found, err := filepath.Glob(ps.Path(machine, pattern))
 		found = slices.DeleteFunc(found, listing)

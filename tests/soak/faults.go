@@ -100,12 +100,9 @@ func (s *Soak) cut(cuts []Cut) string {
 	return fmt.Sprintf(" in the middle of %s of run %s", cuts[0].Job, cuts[0].Run)
 }
 
-// patience is how long a fault that is to hit something in its middle waits for there to be one.
-const patience = 20 * time.Second
-
 // find waits for a process of a role, on the event's machine or rather on another one than nowhere.
 func (s *Soak) find(ctx context.Context, e Event, role lab.Role) (lab.Processes, lab.Process, bool) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, s.Profile.Patience)
 	defer cancel()
 	for {
 		ps, err := s.lab.Processes()

@@ -108,7 +108,7 @@ func (m *monitor) remember(runs []cert.Run) {
 	for _, run := range runs {
 		seen[run.ID] = true
 		before, ok := m.ended[run.ID]
-		if ok && (run.State != before.State || run.Submission != before.Submission || before.Submission != "" && !maps.Equal(before.Counts, run.Counts)) &&
+		if ok && (run.State != before.State || run.Submission != before.Submission || len(before.Counts) > 0 && !maps.Equal(before.Counts, run.Counts)) &&
 			// A run that its agent had never spoken of was over as soon as it was cancelled. It may turn out to have been started.
 			!(before.State == cert.Cancelled && len(before.Attempts) == 0) {
 			m.soak.violate("not final", run.ID, "it was %s with submission %q and counts %v, and is now %s with %q and %v", before.State, before.Submission,

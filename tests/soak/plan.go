@@ -54,6 +54,7 @@ type Profile struct {
 	Faults   time.Duration // for so long
 	Between  time.Duration // faults, on average
 	Runs     time.Duration // between things asked for, on average
+	Patience time.Duration // how long what is to strike something in its middle waits for there to be one
 	Settle   time.Duration // how long the lab has to become well again
 	Kinds    map[string]int
 	Work     map[string]int
@@ -75,17 +76,17 @@ var allPlans = map[string]int{
 
 // Long is the soak of `make soak`.
 func Long(faults time.Duration) Profile {
-	return Profile{Machines: 3, Faults: faults, Between: 4 * time.Second, Runs: 6 * time.Second, Settle: 12 * time.Minute,
+	return Profile{Machines: 3, Faults: faults, Between: 4 * time.Second, Runs: 6 * time.Second, Patience: 20 * time.Second, Settle: 12 * time.Minute,
 		Kinds: allFaults, Work: allWork, Plans: allPlans}
 }
 
 // Short is the soak of `make test`: fewer kinds, several kills of each.
 func Short() Profile {
-	return Profile{Machines: 2, Faults: 18 * time.Second, Between: 900 * time.Millisecond, Runs: 2500 * time.Millisecond, Settle: 5 * time.Minute,
-		Kinds: map[string]int{"kill-certlabd": 2, "kill-pebble": 3, "kill-agent": 3, "kill-keeper": 1, "kill-hook": 3, "kill-action": 2, "power-cut": 2,
+	return Profile{Machines: 2, Faults: 15 * time.Second, Between: 700 * time.Millisecond, Runs: 2500 * time.Millisecond, Patience: 5 * time.Second, Settle: 8 * time.Minute,
+		Kinds: map[string]int{"kill-certlabd": 3, "kill-pebble": 3, "kill-agent": 3, "kill-hook": 3, "kill-action": 2, "power-cut": 3,
 			"controller-cut": 1, "config": 1, "refresh": 1},
 		Work:  map[string]int{"run-action": 3, "run-order": 3, "upload": 1, "token": 1},
-		Plans: map[string]int{"demo-quick": 3, "demo-slow": 2}}
+		Plans: map[string]int{"demo-quick": 4, "demo-slow": 1}}
 }
 
 // Draw returns the events of a soak, in order. The same seed and profile give the same events.

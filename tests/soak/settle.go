@@ -43,6 +43,7 @@ type agentRun struct {
 	Run     order.Run `json:"run"`
 	Step    string    `json:"step"`
 	Dropped bool      `json:"dropped"`
+	Kept    bool      `json:"kept"` // delivered, and its files are still there
 }
 
 // agentRuns reads what a machine's agent has written down of its runs.

@@ -21,7 +21,7 @@ func TestSoakShort(t *testing.T) {
 	}
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	report, err := Run(t.Context(), Options{Seed: 3, Profile: Short(), Root: root, Log: writer{t}})
+	report, err := Run(t.Context(), Options{Seed: 4, Profile: Short(), Root: root, Log: writer{t}})
 	require.NoError(t, err)
 	if len(report.Violations) > 0 {
 		t.Cleanup(func() { os.RemoveAll(report.Kept) }) // after a test's process nobody looks there
