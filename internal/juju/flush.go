@@ -53,6 +53,13 @@ func (c *Context) flush(s *State) error {
 		unit.CharmState = maps.Clone(c.charm)
 	}
 	if c.ports != nil {
+		for _, p := range c.ports {
+			if ch := s.CharmOf(unit.Application); ch != nil && p.Endpoint != "" {
+				if _, ok := ch.Endpoint(p.Endpoint); !ok {
+					return fmt.Errorf("open port range %s: endpoint %q not found", p, p.Endpoint)
+				}
+			}
+		}
 		unit.Ports = slices.Clone(c.ports)
 	}
 	if err := c.flushStorage(s); err != nil {

@@ -165,6 +165,9 @@ type Directive struct {
 	SizeMiB uint64
 }
 
+// maxCount bounds the storage instances that one directive asks for.
+const maxCount = 100
+
 // ParseDirective reads a storage directive: pool, count and size, each optional, in any order.
 func ParseDirective(text string) (Directive, error) {
 	var d Directive
@@ -179,6 +182,9 @@ func ParseDirective(text string) (Directive, error) {
 		if n, err := strconv.Atoi(field); err == nil {
 			if n < 1 {
 				return d, fmt.Errorf("cannot parse count: count must be greater than zero, got %q", field)
+			}
+			if n > maxCount {
+				return d, fmt.Errorf("cannot parse count: the local lab makes at most %d, got %q", maxCount, field)
 			}
 			d.Count = n
 		} else if size, ok := ParseSize(field); ok {
@@ -205,7 +211,7 @@ func ParseSize(text string) (mib uint64, ok bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseFloat(text[:len(text)-1], 64)
-	if err != nil || n < 0 || n*factor > 1<<50 {
+	if err != nil || !(n >= 0 && n*factor <= 1<<50) { // NaN is neither
 		return 0, false
 	}
 	return uint64(n*factor + 0.5), true

@@ -209,19 +209,3 @@ func TestRemovingAnApplicationThatNeverRanLeavesNothing(t *testing.T) {
 	_, stderr, _ = call(t, m, "", "status")
 	require.Equal(t, "\nModel \"c1:lab1\" is empty.\n", stderr)
 }
-
-func FuzzCommandLineNeverPanics(f *testing.F) {
-	for _, line := range []string{"run ctrl/0 typed i=3", "status --format json", "config ctrl a=b --reset c", "deploy ./x -n3 --to 1,2", "exec --unit ctrl/0 -- ls -l", "--help"} {
-		f.Add(line)
-	}
-	f.Fuzz(func(t *testing.T, line string) {
-		if strings.Contains(line, "-o") {
-			t.Skip("writes files")
-		}
-		m := newModel(t, "4.0.15")
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // nothing is waited for
-		code := cli.Main(ctx, cli.Env{Model: m, Dir: t.TempDir(), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}}, strings.Fields(line))
-		require.Contains(t, []int{0, 1, 2}, code)
-	})
-}
