@@ -90,7 +90,7 @@ func newService(ctx context.Context, dir string, errs io.Writer) (_ *service, er
 	if aside != "" {
 		s.logger.Warn("a restored copy was put in place", "before", aside)
 	}
-	if s.db, err = sqlite.Open(ctx, s.data.Database()); err != nil {
+	if s.db, err = s.data.OpenDatabase(ctx); err != nil {
 		return nil, err
 	}
 	if s.store, err = blobs.Open(s.data.Blobs()); err != nil {
@@ -113,7 +113,7 @@ func (s *service) newServer() *server.Server {
 	clocks := control.NewClocks(s.logger)
 	return server.New(server.Options{
 		API: &api.API{Store: s.db, Files: s.store, Lab: s.lab, Keys: s.keys, Clocks: clocks, Publish: s.publish, Restart: s.end, Health: s.health, Logger: s.logger, Now: s.now},
-		Web: &web.Web{Store: s.db, Lab: s.lab, Clocks: clocks, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Web: &web.Web{Store: s.db, Lab: s.lab, Clocks: clocks, Logger: s.logger, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Tokens: s.db, Contacts: s.lab, Clocks: clocks, Logger: s.logger, Now: s.now, Limits: s.limits,
 	})
 }
@@ -327,11 +327,23 @@ func (s *service) health(ctx context.Context) order.ControllerHealth {
 	h.Applied, h.Problem = s.applied, s.problem
 	s.mu.Unlock()
 	runs, err := s.db.RunCounts(ctx)
-	if err != nil && h.Problem == "" {
-		h.Problem = err.Error()
-	}
 	h.Running = runs["running"]
-	h.Ready = h.Applied != "" && h.Problem == ""
+	stop := h.Problem != ""
+	for _, p := range s.lab.Problems() {
+		stop = stop || p.Stop
+		h.Problems = append(h.Problems, p.Text)
+	}
+	if h.Problem != "" { // often it follows from the others
+		h.Problems = append(h.Problems, h.Problem)
+	}
+	if err != nil && len(h.Problems) == 0 {
+		stop = true
+		h.Problems = append(h.Problems, err.Error())
+	}
+	h.Ready = h.Applied != "" && !stop
+	if len(h.Problems) > 0 {
+		h.Problem = h.Problems[0]
+	}
 	if refused := s.lab.Refusals(); h.Problem == "" && len(refused) > 0 {
 		// Not this service's fault, and the others can work: ready, with a word to the operator.
 		h.Problem = fmt.Sprintf("unit %s was refused: %s", refused[0].Enrolment.Unit, refused[0].Reason)

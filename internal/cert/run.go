@@ -259,7 +259,7 @@ func NewReportedRun(id, machine string, r Report, now time.Time) *Run {
 // Report takes a report in. It returns false when there was nothing new in it: an older sequence, an older attempt, or a run
 // that is over. A report never ends a run: the agent's final state is kept with the attempt, and Finish ends it once its files are here.
 func (run *Run) Report(r Report, now time.Time) bool {
-	if run.State.Final() && !run.cancelledUnseen() {
+	if run.State.Final() && !run.cancelledUnseen() && !run.Presumed() {
 		return false
 	}
 	last := run.attempt()
@@ -267,6 +267,11 @@ func (run *Run) Report(r Report, now time.Time) bool {
 		return false
 	}
 	run.take(r, now)
+	if run.Presumed() {
+		run.Failure, run.Finished = nil, nil // it is not lost
+		run.State = Running
+		return true
+	}
 	if run.State.Final() {
 		return true
 	}
@@ -281,6 +286,31 @@ func (run *Run) Report(r Report, now time.Time) bool {
 // cancelledUnseen is a run that was cancelled here before its agent ever spoke of it. The agent may turn out to have started it.
 func (run *Run) cancelledUnseen() bool {
 	return run.State == Cancelled && run.CancelRequested && len(run.Files) == 0
+}
+
+// FailLost is the type of a Failure that the controller says, not the agent. See order.FailLost.
+const FailLost = "lost"
+
+// Lose ends a run that nobody else will end: its machine knows nothing of it, or keeps silent. It returns false when the run is over. What
+// the machine says of it after all is taken in.
+func (run *Run) Lose(why string, now time.Time) bool {
+	if run.State.Final() {
+		return false
+	}
+	run.State = Failed
+	if run.CancelRequested {
+		run.State = Cancelled
+	}
+	run.Failure, run.Finished = &Failure{Type: FailLost, Message: why}, &now
+	if last := run.attempt(); last != nil {
+		last.State = run.State // it is not asked to cancel it any more
+	}
+	return true
+}
+
+// Presumed reports whether the controller has ended the run without its machine.
+func (run *Run) Presumed() bool {
+	return run.State.Final() && run.Failure != nil && run.Failure.Type == FailLost
 }
 
 func (run *Run) take(r Report, now time.Time) {
@@ -334,7 +364,7 @@ func (run *Run) Finish(f Finish, now time.Time) (bool, error) {
 	if f.State == Completed && !run.hasSubmission() {
 		return false, Errorf(Rejected, "cannot finish run %s as completed: it has no submission", run.ID)
 	}
-	if run.State.Final() && !run.cancelledUnseen() {
+	if run.State.Final() && !run.cancelledUnseen() && !run.Presumed() {
 		return false, nil
 	}
 	if last := run.attempt(); last != nil && f.Attempt < last.Number {

@@ -44,6 +44,7 @@ type Result struct {
 	Index               int     `json:"index"` // position in the submission, from 0
 	Run                 string  `json:"run"`
 	Machine             string  `json:"machine"`
+	Hostname            string  `json:"hostname"`
 	Section             string  `json:"section"` // results, resources or attachments
 	ID                  string  `json:"id"`      // full job id
 	Name                string  `json:"name"`

@@ -108,6 +108,7 @@ type Site struct {
 	RetentionDays int            `json:"retention_days"` // 0: for ever
 	CAFingerprint string         `json:"ca_fingerprint"` // SHA-256 of the newest CA
 	Refused       []RefusedAgent `json:"refused"`        // agents that have no access although they are related
+	Problems      []string       `json:"problems"`       // what an admin has to see to, the gravest first
 	Caller        string         `json:"caller"`         // name of the token that was used
 	Role          string         `json:"role"`           // its role
 }
@@ -129,6 +130,27 @@ type Backup struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
 	Size   int64  `json:"size"` // bytes
+	// Missing are the hashes of files that are not in the backup, because their bytes were missing or altered on disk.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// RepairRequest asks for the data to be repaired.
+type RepairRequest struct {
+	Backup string `json:"backup,omitempty"` // on the controller's machine: what is missing is taken from it
+}
+
+// Repaired says what a repair did.
+type Repaired struct {
+	Database bool           `json:"database"`           // a new database was made
+	Rows     map[string]int `json:"rows,omitempty"`     // that were kept, by table
+	Restored map[string]int `json:"restored,omitempty"` // that were taken from the backup, by table
+	Rebuilt  []string       `json:"rebuilt,omitempty"`  // what was put together from other rows
+	Lost     []string       `json:"lost,omitempty"`     // what is known to be lost, by id
+	Unread   []string       `json:"unread,omitempty"`   // places of the database that could not be read
+	Queued   int            `json:"queued"`             // submissions that are indexed again
+	Files    int            `json:"files"`              // that were taken from the backup
+	Missing  []string       `json:"missing,omitempty"`  // files that are still missing or altered
+	SetAside string         `json:"set_aside,omitempty"`
 }
 
 // RestoreRequest asks for a backup to be put in place.

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 
@@ -13,26 +12,35 @@ import (
 
 // A CheckReport is what Check found.
 type CheckReport struct {
-	Schema   int
-	Blobs    int   // that the database names
-	Bytes    int64 // of them
-	Orphans  int   // blobs that it does not name: harmless, removed by the running service
-	Problems []string
+	Schema  int
+	Blobs   int              // that the database names
+	Bytes   int64            // of them
+	Orphans int              // blobs that it does not name: harmless, removed by the running service
+	Damage  []string         // of the database; with any, files are not looked at
+	Bad     []sqlite.BadFile // files of runs whose bytes are missing or altered
 }
 
-// maxProblems bounds how many problems a report lists.
-const maxProblems = 100
+// Problems says in words what was found.
+func (r CheckReport) Problems() []string {
+	var out []string
+	for _, d := range r.Damage {
+		out = append(out, "database: "+d)
+	}
+	for _, b := range r.Bad {
+		out = append(out, badLine(b))
+	}
+	return out
+}
 
 // Check reads all data and looks for damage: the database's pages and references, and the hash of every blob that it names. It
 // changes nothing that matters, and can run beside the service.
 func Check(ctx context.Context, data Data) (CheckReport, error) {
 	var out CheckReport
-	add := func(format string, args ...any) {
-		if len(out.Problems) < maxProblems {
-			out.Problems = append(out.Problems, fmt.Sprintf(format, args...))
-		}
-	}
 	db, err := sqlite.OpenExisting(ctx, data.Database())
+	if sqlite.Damaged(err) {
+		out.Damage = []string{err.Error()}
+		return out, nil
+	}
 	if err != nil {
 		return out, err
 	}
@@ -40,15 +48,8 @@ func Check(ctx context.Context, data Data) (CheckReport, error) {
 	if out.Schema, err = db.Schema(ctx); err != nil {
 		return out, err
 	}
-	damage, err := db.Check(ctx)
-	if err != nil {
+	if out.Damage, err = db.Check(ctx); err != nil || len(out.Damage) > 0 {
 		return out, err
-	}
-	for _, d := range damage {
-		add("database: %s", d)
-	}
-	if len(damage) > 0 {
-		return out, nil
 	}
 	if _, err := os.Stat(data.Blobs()); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(data.Blobs(), 0o700); err != nil {
@@ -64,15 +65,21 @@ func Check(ctx context.Context, data Data) (CheckReport, error) {
 		named[sha] = true
 		out.Blobs++
 		out.Bytes += size
+		reason := ""
 		switch err := store.Verify(ctx, sha); {
 		case errors.Is(err, fs.ErrNotExist):
-			add("blob %s is missing", sha)
+			reason = fileMissing
 		case errors.Is(err, blobs.ErrHash):
-			add("blob %s is damaged", sha)
+			reason = fileAltered
 		default:
 			return err
 		}
-		return nil
+		files, err := db.FilesOf(ctx, sha)
+		for n := range files {
+			files[n].Reason = reason
+		}
+		out.Bad = append(out.Bad, files...)
+		return err
 	})
 	if err != nil {
 		return out, err

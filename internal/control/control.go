@@ -1,5 +1,5 @@
 // Package control makes things happen in the controller's service: it applies the desired state, hands out runs, indexes
-// submissions, removes what is older than the site keeps, watches the free space, and makes and restores backups.
+// submissions, removes what is older than the site keeps, watches the free space, the database and the files, and makes and restores backups.
 //
 // Each loop is a method that runs until its context ends, keeps what it is at in the database, and goes on there after a restart.
 package control
@@ -36,6 +36,7 @@ type Lab struct {
 	hub     hub
 	index   chan struct{} // asks the indexer to look
 	refresh chan struct{} // asks for the charm's dispatch
+	locate  chan struct{} // asks for the damage to be looked at
 	ending  chan struct{} // closed by End
 	endOnce sync.Once
 
@@ -43,8 +44,11 @@ type Lab struct {
 	agents  atomic.Pointer[map[string]string] // public key → machine id
 	free    atomic.Int64
 	low     atomic.Bool
+	epoch   atomic.Pointer[string]
+	trouble troubles
 
 	mu       sync.Mutex
+	bad      map[string]bool // hashes of files whose bytes are bad
 	refusals []cert.Refusal
 	seen     map[string]time.Time // machines' contacts that are not stored yet
 	used     map[string]time.Time // tokens' uses that are not stored yet
@@ -61,11 +65,12 @@ func New(o Options) *Lab {
 	if o.Reader == nil {
 		o.Reader = ReadSubmission
 	}
-	l := &Lab{Options: o, index: make(chan struct{}, 1), refresh: make(chan struct{}, 1), ending: make(chan struct{}),
-		seen: make(map[string]time.Time), used: make(map[string]time.Time)}
+	l := &Lab{Options: o, index: make(chan struct{}, 1), refresh: make(chan struct{}, 1), locate: make(chan struct{}, 1),
+		ending: make(chan struct{}), bad: make(map[string]bool), seen: make(map[string]time.Time), used: make(map[string]time.Time)}
 	l.hub.waiters = make(map[string]chan struct{})
 	l.desired.Store(&order.ControllerDesired{})
 	l.agents.Store(&map[string]string{})
+	l.DB.OnTrouble(l.noticed)
 	return l
 }
 
@@ -79,6 +84,11 @@ func (l *Lab) Apply(ctx context.Context, d order.ControllerDesired) error {
 		enrolments[n] = cert.Enrolment{Relation: a.Relation, Unit: a.Unit, PublicKey: a.PublicKey, Identity: id}
 	}
 	agents, refusals, err := l.DB.Enrol(ctx, enrolments, l.Now())
+	if err != nil && (l.DB.Writable() != nil || sqlite.Full(err)) {
+		// Machines that are known stay enrolled, so that their agents are told what is the matter; probe applies the rest.
+		l.Logger.Error("cannot store the list of agents", "error", err)
+		agents, refusals, err = l.DB.Enrolled(ctx, enrolments)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot apply the list of agents: %w", err)
 	}
@@ -125,7 +135,8 @@ func (l *Lab) Refusals() []cert.Refusal {
 
 // Loops runs all loops until ctx ends.
 func (l *Lab) Loops(ctx context.Context) error {
-	loops := []func(context.Context) error{l.indexLoop, l.retentionLoop, l.spaceLoop, l.contactLoop, l.refreshLoop}
+	loops := []func(context.Context) error{l.indexLoop, l.retentionLoop, l.spaceLoop, l.contactLoop, l.refreshLoop,
+		l.integrityLoop, l.scrubLoop, l.lostLoop}
 	errs := make(chan error, len(loops))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -157,11 +157,13 @@ func TestRetentionRemovesWhatIsOldAndNothingElse(t *testing.T) {
 	_, _, err := f.Blobs.Append(ctx, blobs.Upload{Owner: "x", SHA256: hex.EncodeToString(sum[:]), Size: int64(len(orphan))}, 0, bytes.NewReader(orphan), func() error { return nil })
 	require.NoError(t, err)
 
+	require.NoError(t, os.Chtimes(filepath.Join(f.Data.Blobs(), hex.EncodeToString(sum[:1]), hex.EncodeToString(sum[:])), epoch, epoch))
+
 	left := filepath.Join(f.Data.Dir, ".backup-crashed")
 	require.NoError(t, os.Mkdir(left, 0o700))
 	require.NoError(t, os.Chtimes(left, epoch, epoch))
 	f.now = epoch.AddDate(0, 0, 25)
-	require.NoError(t, f.Retain(ctx))
+	require.NoError(t, f.Retain(ctx, 0))
 	require.NoDirExists(t, left)
 	count := func() (n int) {
 		require.NoError(t, f.Blobs.Each(func(string, int64) error { n++; return nil }))
@@ -169,7 +171,7 @@ func TestRetentionRemovesWhatIsOldAndNothingElse(t *testing.T) {
 	}
 	require.Equal(t, 2, count(), "for ever, but for what nothing names")
 	require.NoError(t, f.Apply(ctx, order.ControllerDesired{RetentionDays: 10}))
-	require.NoError(t, f.Retain(ctx))
+	require.NoError(t, f.Retain(ctx, 0))
 	require.Equal(t, 1, count())
 	require.NoError(t, f.Blobs.Verify(ctx, shared))
 	require.Error(t, f.Blobs.Verify(ctx, only))
@@ -208,7 +210,7 @@ func TestARestoreSurvivesAPowerCutAtEachStep(t *testing.T) {
 		require.Equal(t, done.SetAside, aside)
 		report, err := Check(ctx, data)
 		require.NoError(t, err)
-		require.Empty(t, report.Problems)
+		require.Empty(t, report.Problems())
 		require.Equal(t, 1, report.Blobs)
 		require.Zero(t, report.Orphans)
 		key, err := os.ReadFile(filepath.Join(data.Keys(), "ca-0001.key"))

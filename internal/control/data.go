@@ -1,13 +1,17 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"certlab/internal/sqlite"
 )
 
 // Data is the controller's storage.
@@ -19,6 +23,7 @@ const (
 	blobsName    = "blobs"
 	keysName     = "keys"
 	lockName     = "lock"
+	ballastName  = "ballast"
 )
 
 // Database is the path of the database.
@@ -30,6 +35,60 @@ func (d Data) Blobs() string { return filepath.Join(d.Dir, blobsName) }
 // Keys is the directory of the CA and the server certificate.
 func (d Data) Keys() string { return filepath.Join(d.Dir, keysName) }
 
+// OpenDatabase opens the database. An empty or missing one is made only where there is nothing that it would have to know of: a storage
+// with keys and no database has lost it.
+func (d Data) OpenDatabase(ctx context.Context) (*sqlite.DB, error) {
+	info, err := os.Stat(d.Database())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		keys, globErr := filepath.Glob(filepath.Join(d.Keys(), "ca-*.crt"))
+		if globErr != nil {
+			return nil, globErr
+		}
+		if len(keys) > 0 {
+			what := "missing"
+			if err == nil {
+				what = "empty"
+			}
+			return nil, fmt.Errorf("cannot open database %s: it is %s, although this storage has been in use (repair it with certlabd repair --backup FILE, or restore a backup)",
+				d.Database(), what)
+		}
+	}
+	db, err := sqlite.Open(ctx, d.Database())
+	if sqlite.Full(err) {
+		// What was kept for this moment makes room for the log that SQLite needs even to read.
+		if os.Remove(filepath.Join(d.Dir, ballastName)) == nil {
+			db, err = sqlite.Open(ctx, d.Database())
+		}
+	}
+	if sqlite.Full(err) {
+		return nil, fmt.Errorf("cannot open database %s: the disk is full (make room in %s; it goes on by itself): %w", d.Database(), d.Dir, err)
+	}
+	return db, err
+}
+
+// ballast is how many bytes are kept free for a start on a full disk: SQLite needs some for its log and the log's index.
+const ballast = 1 << 20
+
+// keepBallast makes the ballast if it is not there. Where there is no room for it, it is made later.
+func (d Data) keepBallast() error {
+	path := filepath.Join(d.Dir, ballastName)
+	if info, err := os.Stat(path); err == nil && info.Size() == ballast {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, ballast), f.Close())
+	if err != nil {
+		os.Remove(path)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
+}
+
 // Lock takes the storage for this process and returns what gives it back; the kernel does so when the process ends. It does not wait:
 // a second process is told at once.
 func (d Data) Lock() (release func(), err error) {
@@ -38,6 +97,15 @@ func (d Data) Lock() (release func(), err error) {
 	}
 	f, err := os.OpenFile(filepath.Join(d.Dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
+		if errors.Is(err, unix.EROFS) {
+			return nil, fmt.Errorf("cannot use the data directory %s: the storage is read-only (see the kernel's log, and mount it for writing)", d.Dir)
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("cannot use the data directory %s: %w (it must belong to the user that certlabd runs as)", d.Dir, err)
+		}
+		if errors.Is(err, unix.ENOSPC) {
+			return nil, fmt.Errorf("cannot use the data directory %s: the disk is full (make room; it goes on by itself)", d.Dir)
+		}
 		return nil, fmt.Errorf("cannot lock the data directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {

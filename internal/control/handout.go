@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"certlab/internal/cert"
 )
 
 // maxOrders bounds how many orders and cancellations one poll answers with.
@@ -59,35 +57,49 @@ func (l *Lab) End() { l.endOnce.Do(func() { close(l.ending) }) }
 // Next returns what a machine's agent should do next, and waits up to wait for there to be something. It records that the orders were
 // handed out. Below the free space that must stay, no orders are handed out; cancellations are. still is asked after each wait whether
 // the agent is still the one that may have them.
-func (l *Lab) Next(ctx context.Context, machine string, wait time.Duration, still func() error) (orders, cancel []cert.Run, err error) {
+func (l *Lab) Next(ctx context.Context, machine string, wait time.Duration, still func() error) (out News, err error) {
 	ctx, stop := context.WithTimeout(ctx, wait)
 	defer stop()
 	for {
 		news := l.hub.wait(machine)
 		if err := still(); err != nil {
-			return nil, nil, err
+			return News{}, err
 		}
 		// The request may be over, or wait be 0: one look is always taken.
 		look, done := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		orders, cancel, err = l.DB.OpenRuns(look, machine, maxOrders)
-		if l.low.Load() {
-			orders = nil
-		}
-		for _, r := range orders {
-			if err == nil && r.HandedOut == nil {
-				err = l.DB.HandOut(look, r.ID, l.Now())
-			}
-		}
+		out, err = l.newsFor(look, machine)
 		done()
-		if err != nil || len(orders)+len(cancel) > 0 {
-			return orders, cancel, err
+		if err != nil || !out.empty() {
+			return out, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil, nil
+			return out, nil
 		case <-l.ending:
-			return nil, nil, nil
+			return out, nil
 		case <-news:
 		}
 	}
+}
+
+// newsFor is what there is to tell a machine's agent now.
+func (l *Lab) newsFor(ctx context.Context, machine string) (out News, err error) {
+	if out.Orders, out.Cancel, err = l.DB.OpenRuns(ctx, machine, maxOrders); err != nil {
+		return out, err
+	}
+	if l.low.Load() || l.DB.Writable() != nil {
+		out.Orders = nil
+	}
+	for _, r := range out.Orders {
+		if r.HandedOut == nil {
+			if err := l.DB.HandOut(ctx, r.ID, l.Now()); err != nil {
+				return out, err
+			}
+		}
+	}
+	if out.Resend, err = l.resend(ctx, machine); err != nil {
+		return out, err
+	}
+	out.Epoch = l.epochID(ctx)
+	return out, nil
 }

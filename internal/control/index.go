@@ -11,6 +11,7 @@ import (
 
 	"certlab/internal/cert"
 	"certlab/internal/results"
+	"certlab/internal/sqlite"
 )
 
 // ReaderVersion goes up whenever a submission is read differently. At start, submissions that an older reader has seen are indexed
@@ -37,16 +38,18 @@ func (l *Lab) Index() { nudge(l.index) }
 
 // indexLoop indexes queued submissions, oldest first, until ctx ends.
 func (l *Lab) indexLoop(ctx context.Context) error {
-	n, err := l.DB.Reindex(ctx, "", ReaderVersion)
-	if err != nil {
-		return err
-	}
-	if n > 0 {
-		l.Logger.Info("submissions wait to be indexed", "submissions", n)
-	}
+	offered := false
 	for {
 		pause := indexInterval
-		if err := l.IndexAll(ctx); err != nil && ctx.Err() == nil {
+		err := error(nil)
+		if !offered {
+			err = l.offer(ctx)
+			offered = err == nil
+		}
+		if err == nil {
+			err = l.IndexAll(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			l.Logger.Error("cannot index", "error", err)
 			pause = indexRetry
 		}
@@ -59,8 +62,30 @@ func (l *Lab) indexLoop(ctx context.Context) error {
 	}
 }
 
-// IndexAll indexes what is in the queue. It stops at the first submission whose bytes cannot be had.
+// offer puts the submissions that only an older reader has seen into the queue, once for each version of the reader.
+func (l *Lab) offer(ctx context.Context) error {
+	var seen int
+	if _, err := l.DB.Meta(ctx, sqlite.MetaIndexer, &seen); err != nil || seen == ReaderVersion {
+		return err
+	}
+	if err := l.DB.Writable(); err != nil {
+		return err
+	}
+	n, err := l.DB.Reindex(ctx, "", ReaderVersion)
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		l.Logger.Info("submissions wait to be indexed", "submissions", n)
+	}
+	return l.DB.SetMeta(ctx, sqlite.MetaIndexer, ReaderVersion)
+}
+
+// IndexAll indexes what is in the queue, but for submissions whose bytes are lost. It stops at the first that cannot be read or stored now.
 func (l *Lab) IndexAll(ctx context.Context) error {
+	if err := l.DB.Writable(); err != nil {
+		return err
+	}
 	for {
 		s, err := l.DB.NextPending(ctx)
 		if err != nil || s == nil {
@@ -78,6 +103,13 @@ func (l *Lab) indexOne(ctx context.Context, s *cert.Submission) error {
 	started := l.Now()
 	x, err := l.readBlob(ctx, s.SHA256)
 	var unreadable *Unreadable
+	if errors.As(err, &unreadable) && l.altered(ctx, s.SHA256) {
+		err = badBytes(s.SHA256, fileAltered)
+	}
+	if err != nil && l.isBad(s.SHA256) {
+		l.Logger.Error("submission cannot be indexed until its file is back", "submission", s.ID, "error", err)
+		return l.DB.MarkBad(ctx, s.SHA256, fileMissing, l.Now()) // so that it is passed over; a reason that was noted stays
+	}
 	switch {
 	case errors.As(err, &unreadable):
 		l.Logger.Warn("submission is unreadable", "submission", s.ID, "reason", unreadable.Reason)
@@ -96,9 +128,9 @@ func (l *Lab) indexOne(ctx context.Context, s *cert.Submission) error {
 }
 
 func (l *Lab) readBlob(ctx context.Context, sha string) (cert.Index, error) {
-	b, err := l.Blobs.Open(sha)
+	b, err := l.OpenFile(ctx, sha, anySize)
 	if err != nil {
-		return cert.Index{}, fmt.Errorf("cannot open blob %s: %w", sha, err)
+		return cert.Index{}, err
 	}
 	defer b.Close()
 	return l.Reader(ctx, b)

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"certlab/internal/cert"
@@ -21,9 +20,9 @@ func (l *Lab) CopyMember(ctx context.Context, w io.Writer, sha, member string) e
 }
 
 func (l *Lab) extract(ctx context.Context, sha string, copy func(io.Reader) error) error {
-	b, err := l.Blobs.Open(sha)
+	b, err := l.OpenFile(ctx, sha, anySize)
 	if err != nil {
-		return fmt.Errorf("cannot open blob %s: %w", sha, err)
+		return err
 	}
 	defer b.Close()
 	err = copy(contextReader{ctx, b})
@@ -35,6 +34,9 @@ func (l *Lab) extract(ctx context.Context, sha string, copy func(io.Reader) erro
 		return known.Err
 	case known.Kind == results.NotFound:
 		return cert.Errorf(cert.NotFound, "the submission does not have this: %s", known.Error())
+	}
+	if l.altered(ctx, sha) {
+		return badBytes(sha, fileAltered)
 	}
 	return cert.Errorf(cert.Rejected, "%s", known.Error())
 }

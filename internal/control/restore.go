@@ -24,19 +24,33 @@ import (
 // place aside and the copy in. Between the two there is a file that says so, and PutInPlace is called at every start, so that a
 // power cut in the middle of it is made good.
 
+func (s staged) names() []string {
+	if len(s.Names) == 0 {
+		return restorable
+	}
+	return s.Names
+}
+
 const stagedName = "restore.json"
 
 type staged struct {
-	Copy  string `json:"copy"`  // directory with the verified copy
-	Aside string `json:"aside"` // directory that the data in place goes to
+	Copy  string   `json:"copy"`            // directory with the verified copy
+	Aside string   `json:"aside"`           // directory that the data in place goes to
+	Names []string `json:"names,omitempty"` // what is replaced; empty: restorable
 }
 
 // restorable are the names that a restore replaces.
-var restorable = []string{databaseName, databaseName + "-wal", databaseName + "-shm", blobsName, keysName}
+var restorable = []string{databaseName, databaseName + "-wal", databaseName + "-shm", databaseName + sqlite.DamageName, blobsName, keysName}
 
-// Restore stages a backup. It is put in place when the service starts again.
+// Restore stages a backup. It is put in place when the service starts again. From its beginning on no write is taken, so that nothing is
+// acknowledged that would then be gone.
 func (l *Lab) Restore(ctx context.Context, path string) (cert.Restored, error) {
-	return Stage(ctx, l.Data, path, l.Now())
+	l.DB.Refuse(restoring)
+	done, err := Stage(ctx, l.Data, path, l.Now())
+	if err != nil {
+		l.DB.Refuse("")
+	}
+	return done, err
 }
 
 const (
@@ -74,33 +88,20 @@ func Stage(ctx context.Context, data Data, path string, now time.Time) (done cer
 	if err != nil {
 		return done, fmt.Errorf("cannot restore %s: %w", path, err)
 	}
-	report, err := Check(ctx, Data{work})
-	if err == nil && len(report.Problems) > 0 {
-		err = cert.Errorf(cert.Rejected, "cannot restore %s: %s", path, strings.Join(report.Problems, "; "))
+	report, err := Check(ctx, Data{Dir: work})
+	if err == nil && len(report.Damage) > 0 {
+		err = cert.Errorf(cert.Rejected, "cannot restore %s: its database is damaged: %s", path, strings.Join(report.Damage, "; "))
+	}
+	if err == nil {
+		err = onlyMissing(report, m)
+	}
+	if err == nil {
+		err = goBack(ctx, work, m, now)
 	}
 	if err != nil {
 		return done, err
 	}
-	s := staged{Copy: filepath.Base(work)}
-	for _, name := range restorable {
-		if _, err := os.Lstat(filepath.Join(data.Dir, name)); err == nil {
-			s.Aside = "before-restore-" + now.UTC().Format("20060102-150405")
-		}
-	}
-	if s.Aside != "" {
-		if err := os.Mkdir(filepath.Join(data.Dir, s.Aside), 0o700); err != nil {
-			return done, fmt.Errorf("cannot restore: %w", err)
-		}
-		done.SetAside = filepath.Join(data.Dir, s.Aside)
-	}
-	if err := durable.SyncDir(data.Dir); err != nil {
-		return done, fmt.Errorf("cannot restore: %w", err)
-	}
-	text, err := json.Marshal(s)
-	if err == nil {
-		err = durable.WriteFile(filepath.Join(data.Dir, stagedName), text, 0o600)
-	}
-	if err != nil {
+	if done.SetAside, err = stage(data, work, restorable, now); err != nil {
 		return done, fmt.Errorf("cannot restore: %w", err)
 	}
 	keep = true
@@ -109,11 +110,42 @@ func Stage(ctx context.Context, data Data, path string, now time.Time) (done cer
 	return done, nil
 }
 
+// onlyMissing fails unless the files that are bad are those that the backup says it does not have.
+func onlyMissing(report CheckReport, m manifest) error {
+	said := make(map[string]bool, len(m.Missing))
+	for _, sha := range m.Missing {
+		said[sha] = true
+	}
+	for _, b := range report.Bad {
+		if !said[b.SHA256] {
+			return cert.Errorf(cert.Rejected, "cannot restore: in the backup %s", badLine(b))
+		}
+	}
+	return nil
+}
+
+// goBack makes the copy an epoch of its own: agents will say what they have delivered since the backup was made.
+func goBack(ctx context.Context, work string, m manifest, now time.Time) error {
+	db, err := sqlite.Open(ctx, filepath.Join(work, databaseName))
+	if err != nil {
+		return fmt.Errorf("cannot restore: %w", err)
+	}
+	err = db.NewEpoch(ctx, "restore", now)
+	for _, sha := range m.Missing {
+		if err == nil {
+			err = db.MarkBad(ctx, sha, fileMissing, now)
+		}
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("cannot restore: %w", err)
+	}
+	return nil
+}
+
 func rejected(format string, args ...any) error { return cert.Errorf(cert.Rejected, format, args...) }
 
-// unpack writes a backup's members to dir, each verified against the manifest and synced.
-func unpack(ctx context.Context, r io.Reader, dir string) (m manifest, err error) {
-	in := tar.NewReader(contextReader{ctx, r})
+// readManifest reads the first member of a backup, and checks that this certlabd can do something with the rest.
+func readManifest(in *tar.Reader) (m manifest, err error) {
 	h, err := in.Next()
 	if err != nil || h.Name != manifestName || h.Size > maxManifest {
 		return m, rejected("it is not a backup of Certlab: a tar archive that begins with %s", manifestName)
@@ -127,11 +159,22 @@ func unpack(ctx context.Context, r io.Reader, dir string) (m manifest, err error
 	if m.Schema > sqlite.Version {
 		return m, rejected("a newer certlabd made it (%s, schema %d; this one knows up to %d): refresh cert-controller first", m.Version, m.Schema, sqlite.Version)
 	}
-	want := make(map[string]memberInfo, len(m.Members))
 	for _, info := range m.Members {
 		if !memberPattern.MatchString(info.Name) || info.Size < 0 || info.Size > maxMember {
 			return m, rejected("its manifest names %q, which is no part of a backup", info.Name)
 		}
+	}
+	return m, nil
+}
+
+// unpack writes a backup's members to dir, each verified against the manifest and synced.
+func unpack(ctx context.Context, r io.Reader, dir string) (m manifest, err error) {
+	in := tar.NewReader(contextReader{ctx, r})
+	if m, err = readManifest(in); err != nil {
+		return m, err
+	}
+	want := make(map[string]memberInfo, len(m.Members))
+	for _, info := range m.Members {
 		want[info.Name] = info
 	}
 	if _, ok := want[databaseName]; !ok {
@@ -208,7 +251,7 @@ func PutInPlace(data Data) (aside string, err error) {
 	copied := filepath.Join(data.Dir, s.Copy)
 	_, err = os.Stat(copied)
 	if err == nil {
-		if err := swap(data.Dir, copied, s.Aside); err != nil {
+		if err := swap(data.Dir, copied, s.Aside, s.names()); err != nil {
 			return "", fmt.Errorf("cannot put the restored copy in place: %w", err)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -225,10 +268,10 @@ func PutInPlace(data Data) (aside string, err error) {
 
 // swap moves what is in place aside, then the copy in, and removes the copy's directory. It can be repeated: "aside.done" in the copy
 // says that what is in place from then on is the copy's.
-func swap(dir, copied, aside string) error {
+func swap(dir, copied, aside string, names []string) error {
 	mark := filepath.Join(copied, "aside.done")
 	if _, err := os.Lstat(mark); errors.Is(err, fs.ErrNotExist) {
-		for _, name := range restorable {
+		for _, name := range names {
 			err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, aside, name))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -246,7 +289,7 @@ func swap(dir, copied, aside string) error {
 			return err
 		}
 	}
-	for _, name := range restorable {
+	for _, name := range names {
 		err := os.Rename(filepath.Join(copied, name), filepath.Join(dir, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

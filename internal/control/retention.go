@@ -9,20 +9,36 @@ const (
 	retentionInterval = time.Hour
 	retentionBatch    = 100
 	partialAge        = 14 * 24 * time.Hour // an upload that nothing was added to for so long is given up
+	orphanAge         = 7 * 24 * time.Hour  // a file that no run names may be one whose row is about to be repaired
 	workAge           = 24 * time.Hour      // a backup or restore that has been at work for so long has crashed
 )
 
 func (l *Lab) retentionLoop(ctx context.Context) error {
-	return l.every(ctx, "remove old results", retentionInterval, l.Retain)
+	passed := time.Duration(0) // the first time, nobody knows how long
+	return l.every(ctx, "remove old results", retentionInterval, func(ctx context.Context) error {
+		err := l.Retain(ctx, passed)
+		passed = retentionInterval
+		return err
+	})
 }
 
-// Retain removes runs that ended longer ago than the site keeps them, files that no run names, and uploads that were given up.
-func (l *Lab) Retain(ctx context.Context) error {
-	now := l.Now()
+// Retain removes runs that ended longer ago than the site keeps them, files that no run names, and uploads that were given up. passed is
+// how much time has really passed since the last call, without the clock of the day. See believed.go for what is believed of that.
+func (l *Lab) Retain(ctx context.Context, passed time.Duration) error {
+	if err := l.readLog(ctx); err != nil {
+		return err
+	}
+	if l.DB.Writable() != nil {
+		return nil
+	}
+	now, err := l.believed(ctx, passed)
+	if err != nil {
+		return err
+	}
 	if _, err := l.Blobs.SweepPartials(now.Add(-partialAge)); err != nil {
 		return err
 	}
-	if err := l.removeOrphans(ctx); err != nil {
+	if err := l.removeOrphans(ctx, now.Add(-orphanAge)); err != nil {
 		return err
 	}
 	if err := l.Data.sweepWork(now.Add(-workAge)); err != nil {
@@ -53,10 +69,13 @@ func (l *Lab) Retain(ctx context.Context) error {
 }
 
 // removeOrphans removes blobs that no run names: of uploads and removals that a crash came between.
-func (l *Lab) removeOrphans(ctx context.Context) error {
+func (l *Lab) removeOrphans(ctx context.Context, before time.Time) error {
 	return l.Blobs.Each(func(sha string, _ int64) error {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if !l.Blobs.OlderThan(sha, before) {
+			return nil
 		}
 		used, err := l.DB.Used(ctx, sha)
 		if err != nil || used {

@@ -41,9 +41,14 @@ func (l *Lab) measure() {
 }
 
 func (l *Lab) spaceLoop(ctx context.Context) error {
-	return l.every(ctx, "watch the free space", spaceInterval, func(context.Context) error {
+	return l.every(ctx, "watch the free space", spaceInterval, func(ctx context.Context) error {
 		l.measure()
-		return nil
+		if free, _ := l.Space(); free > 16*ballast {
+			if err := l.Data.keepBallast(); err != nil {
+				return err
+			}
+		}
+		return l.probe(ctx)
 	})
 }
 

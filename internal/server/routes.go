@@ -43,6 +43,8 @@ func (s *Server) table() []route.Route {
 		at(put, "/agent/v1/runs/{run}", route.Agent, a.ReportRun, doc{Summary: "Report a run's phase and progress", Body: order.Report{}, Response: order.ReportAck{}}),
 		at(head, "/agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}", route.Agent, a.UploadOffset, doc{Summary: "How much of a file is durable"}),
 		slot(route.Receive, at(patch, "/agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}", route.Agent, a.Upload, doc{Summary: "Continue the upload of a file; 204 until it is whole", BodyType: anyBytes, Response: order.FileAck{}})),
+		at(post, "/agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}/gone", route.Agent, a.FileGone, doc{Summary: "The agent cannot send a file again that a poll asked for", Body: order.FileGone{}, Status: 204}),
+		at(post, "/agent/v1/held", route.Agent, a.Held, doc{Summary: "What the agent still knows, once for each epoch of the data", Body: order.Held{}, Response: order.HeldAck{}}),
 		at(post, "/agent/v1/runs/{run}/finish", route.Agent, a.FinishRun, doc{Summary: "End a run", Body: order.Finish{}, Response: order.ReportAck{}}),
 
 		// People.
@@ -76,6 +78,7 @@ func (s *Server) table() []route.Route {
 		at(post, "/api/v1/admin/reindex", admin, a.ReindexAll, doc{Summary: "Read all submissions again", Status: 202, Response: cert.Reindexed{}}),
 		at(post, "/api/v1/admin/backup", admin, a.Backup, doc{Summary: "Back everything up, the lab's private keys among it; with a path (over the socket) the answer is JSON", Body: cert.BackupRequest{}, Type: tarFile, Response: cert.Backup{}}),
 		at(post, "/api/v1/admin/restore", route.Local, a.Restore, doc{Summary: "Put a backup in place; the service ends and goes on with it", Body: cert.RestoreRequest{}, Response: cert.Restored{}}),
+		at(post, "/api/v1/admin/repair", route.Local, a.Repair, doc{Summary: "Repair the data; where a new database had to be made, the service ends and goes on with it", Body: cert.RepairRequest{}, Response: cert.Repaired{}}),
 		at(post, "/api/v1/admin/rotate-ca", admin, a.RotateCA, doc{Summary: "Make a new certificate authority", Response: cert.RotatedCA{}}),
 
 		// Watching.

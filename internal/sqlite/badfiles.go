@@ -56,7 +56,7 @@ func (db *DB) MarkGone(ctx context.Context, run string, attempt int, sha, reason
 	})
 }
 
-// BadFiles returns the runs' files whose bytes are bad, up to limit, and forgets those that no run names any more.
+// BadFiles returns the runs' files whose bytes are bad, up to limit.
 func (db *DB) BadFiles(ctx context.Context, limit int) ([]BadFile, error) {
 	return list(ctx, db.r, func(s scanner) (b BadFile, err error) {
 		err = s.Scan(&b.Run, &b.Machine, &b.Hostname, &b.Attempt, &b.Kind, &b.Name, &b.SHA256, &b.Size, timeColumn{&b.Received}, &b.Submission, &b.Reason,
@@ -68,9 +68,24 @@ func (db *DB) BadFiles(ctx context.Context, limit int) ([]BadFile, error) {
 		ORDER BY b.found, f.run, f.attempt, f.name LIMIT ?`, limit)
 }
 
+// FilesOf returns the runs' files with that hash.
+func (db *DB) FilesOf(ctx context.Context, sha string) ([]BadFile, error) {
+	return list(ctx, db.r, func(s scanner) (b BadFile, err error) {
+		err = s.Scan(&b.Run, &b.Machine, &b.Hostname, &b.Attempt, &b.Kind, &b.Name, &b.SHA256, &b.Size, timeColumn{&b.Received}, &b.Submission)
+		return b, err
+	}, `SELECT f.run, r.machine, m.hostname, f.attempt, f.kind, f.name, f.sha256, f.size, f.received, f.submission
+		FROM files f JOIN runs r ON r.id = f.run JOIN machines m ON m.id = r.machine WHERE f.sha256 = ? ORDER BY f.run, f.attempt`, sha)
+}
+
 // LostRuns returns up to limit runs that began before an epoch, are not over, and of which their machine has said nothing since before
 // then; of one machine, or of all if machine is empty. Orders that no machine has spoken of are not among them.
 func (db *DB) LostRuns(ctx context.Context, machine string, before time.Time, limit int) ([]string, error) {
 	return list(ctx, db.r, func(s scanner) (v string, err error) { return v, s.Scan(&v) }, `SELECT r.id FROM runs r WHERE r.state IN ('queued', 'running')
 		AND (?1 = '' OR r.machine = ?1) AND (SELECT max(updated) FROM attempts a WHERE a.run = r.id) < ?2 LIMIT ?3`, machine, micros(before), limit)
+}
+
+// SilentCancelled returns up to limit runs that were to be cancelled, are not over, and of which their machine has said nothing since before then.
+func (db *DB) SilentCancelled(ctx context.Context, before time.Time, limit int) ([]string, error) {
+	return list(ctx, db.r, func(s scanner) (v string, err error) { return v, s.Scan(&v) }, `SELECT r.id FROM runs r WHERE r.state IN ('queued', 'running')
+		AND r.cancel_requested AND (SELECT max(updated) FROM attempts a WHERE a.run = r.id) < ?1 LIMIT ?2`, micros(before), limit)
 }

@@ -177,6 +177,29 @@ func (db *DB) Enrol(ctx context.Context, enrolments []cert.Enrolment, now time.T
 	return keys, refusals, nil
 }
 
+// Enrolled is Enrol without a write: machines that are not known yet are left out.
+func (db *DB) Enrolled(ctx context.Context, enrolments []cert.Enrolment) (map[string]string, []cert.Refusal, error) {
+	rows, err := list(ctx, db.r, scanMachine, "SELECT "+machineColumns+" FROM machines m")
+	if err != nil {
+		return nil, nil, err
+	}
+	ids, holder := make(map[string]string, len(rows)), make(map[string]string, len(rows))
+	for _, r := range rows {
+		ids[r.Key] = r.ID
+		if r.Unit != "" {
+			holder[r.Key] = r.ModelUUID + "/" + r.Unit
+		}
+	}
+	claims, refusals := cert.Claims(enrolments, holder)
+	keys := make(map[string]string, len(claims))
+	for _, c := range claims {
+		if id, ok := ids[c.MachineKey]; ok {
+			keys[c.PublicKey] = id
+		}
+	}
+	return keys, refusals, nil
+}
+
 // Seen records the last contact with machines' agents.
 func (db *DB) Seen(ctx context.Context, at map[string]time.Time) error {
 	return db.write(ctx, func(tx *sql.Tx) error {

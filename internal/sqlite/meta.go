@@ -78,3 +78,10 @@ func setMeta(ctx context.Context, tx *sql.Tx, name, text string) error {
 	}
 	return nil
 }
+
+// A LostLog is what a write-ahead log that was damaged on disk has cost. See openLog.
+type LostLog struct {
+	Found        time.Time `json:"found"`
+	Transactions int       `json:"transactions"` // at most
+	Kept         string    `json:"kept"`         // where the damaged log is kept
+}

@@ -274,14 +274,15 @@ func (db *DB) countBy(ctx context.Context, text string) (map[string]int, error) 
 	return out, err
 }
 
-// RemoveRuns removes up to limit runs that were over before then, with their results, and remembers their ids. It returns how
+// RemoveRuns removes up to limit runs that were over before then, by their machines' clocks and by this one's, with their results, and remembers their ids. It returns how
 // many it removed and the hashes of their files, which the caller may remove if Used says that nothing else names them.
 func (db *DB) RemoveRuns(ctx context.Context, then, now time.Time, limit int) (int, []string, error) {
 	var ids, files []string
 	text := func(s scanner) (v string, err error) { return v, s.Scan(&v) }
 	err := db.write(ctx, func(tx *sql.Tx) error {
 		var err error
-		if ids, err = list(ctx, tx, text, "SELECT id FROM runs WHERE finished < ? ORDER BY finished LIMIT ?", micros(then), limit); err != nil || len(ids) == 0 {
+		if ids, err = list(ctx, tx, text, `SELECT id FROM runs WHERE finished < ?1
+			AND coalesce((SELECT max(updated) FROM attempts a WHERE a.run = runs.id), 0) < ?1 ORDER BY finished LIMIT ?2`, micros(then), limit); err != nil || len(ids) == 0 {
 			return err
 		}
 		chosen := mustJSON(ids)

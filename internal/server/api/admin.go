@@ -30,7 +30,10 @@ func (a *API) Site(w http.ResponseWriter, r *route.Request) error {
 	free, low := a.Lab.Space()
 	site := cert.Site{Name: d.SiteName, Version: version.Version, Protocol: order.Protocol, Schema: schema, URL: BaseURL(d), Runs: runs, Submissions: index,
 		FreeBytes: free, MinFreeBytes: d.MinFreeBytes, DiskLow: low, RetentionDays: d.RetentionDays, CAFingerprint: a.Keys.Fingerprint(),
-		Caller: r.Caller.Name, Role: string(r.Caller.Role), Refused: []cert.RefusedAgent{}}
+		Caller: r.Caller.Name, Role: string(r.Caller.Role), Refused: []cert.RefusedAgent{}, Problems: []string{}}
+	for _, p := range a.Lab.Problems() {
+		site.Problems = append(site.Problems, p.Text)
+	}
 	for _, refusal := range a.Lab.Refusals() {
 		site.Refused = append(site.Refused, cert.RefusedAgent{Unit: refusal.Enrolment.Unit, Relation: refusal.Enrolment.Relation, Reason: refusal.Reason})
 	}
@@ -81,6 +84,31 @@ func (a *API) Restore(w http.ResponseWriter, r *route.Request) error {
 	a.Logger.Warn("restoring: the service ends, and goes on with the restored copy", "from", in.Path)
 	err = route.JSON(w, http.StatusOK, done)
 	a.Restart()
+	return err
+}
+
+// Repair is POST /api/v1/admin/repair, over the socket. Where a new database had to be made, the service then ends, and goes on with it
+// when it starts again.
+func (a *API) Repair(w http.ResponseWriter, r *route.Request) error {
+	var in cert.RepairRequest
+	if err := r.Decode(&in, true); err != nil {
+		return err
+	}
+	if in.Backup != "" {
+		if err := localPath(r, in.Backup); err != nil {
+			return err
+		}
+	}
+	extend(w, time.Now().Add(longWork))
+	done, err := a.Lab.Repair(r.Context(), in.Backup)
+	if err != nil {
+		return err
+	}
+	a.Logger.Warn("repaired", "database", done.Database, "lost", done.Lost, "missing", done.Missing)
+	err = route.JSON(w, http.StatusOK, done)
+	if done.Database {
+		a.Restart()
+	}
 	return err
 }
 

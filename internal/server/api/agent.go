@@ -36,16 +36,20 @@ func (a *API) Poll(w http.ResponseWriter, r *route.Request) error {
 		_, err := a.Lab.Agent(AgentKey(r.Request))
 		return err
 	}
-	orders, cancel, err := a.Lab.Next(r.Context(), r.Caller.Machine, time.Duration(wait)*time.Second, still)
+	news, err := a.Lab.Next(r.Context(), r.Caller.Machine, time.Duration(wait)*time.Second, still)
 	if err != nil {
 		return err
 	}
-	var p order.Poll
-	for _, run := range orders {
+	p := order.Poll{Epoch: news.Epoch}
+	for _, run := range news.Orders {
 		p.Orders = append(p.Orders, order.Order{Run: run.ID, Created: run.Created, Spec: order.Spec(run.Spec)})
 	}
-	for _, run := range cancel {
+	for _, run := range news.Cancel {
 		p.Cancel = append(p.Cancel, run.ID)
+	}
+	for _, f := range news.Resend {
+		p.Resend = append(p.Resend, order.Resend{Run: f.Run, Attempt: f.Attempt,
+			File: order.File{Kind: order.FileKind(f.Kind), Name: f.Name, SHA256: f.SHA256, Size: f.Size}})
 	}
 	return route.JSON(w, http.StatusOK, p)
 }
@@ -213,7 +217,7 @@ func (a *API) UploadOffset(w http.ResponseWriter, r *route.Request) error {
 		return err
 	}
 	h := w.Header()
-	if f := u.stored(run); f != nil {
+	if f := u.stored(run); f != nil && !a.Lab.FileIsBad(u.sha) {
 		h.Set(headerOffset, strconv.FormatInt(f.Size, 10))
 		h.Set(headerComplete, "true")
 		w.WriteHeader(http.StatusOK)
@@ -245,8 +249,11 @@ func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
-	if f := u.stored(run); f != nil {
+	if f := u.stored(run); f != nil && !a.Lab.FileIsBad(u.sha) {
 		return route.JSON(w, http.StatusOK, a.fileAck(*f))
+	}
+	if err := a.Store.Writable(); err != nil {
+		return err // before the bytes are sent for nothing
 	}
 	if run.Closed() && u.stored(run) == nil {
 		return cert.Errorf(cert.Conflict, "cannot add a file to run %s: it is %s, and all its files had arrived", run.ID, run.State)
@@ -272,7 +279,9 @@ func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
 	f := cert.File{Attempt: u.attempt, Kind: kind, Name: name, SHA256: u.sha, Size: length}
 	offset, complete, err := a.Files.Append(r.Context(), u.blob(length), offset, a.body(w, r.Body), func() (err error) {
 		f.Received = a.Now()
-		f, err = a.Store.AddFile(r.Context(), u.run, f)
+		if f, err = a.Store.AddFile(r.Context(), u.run, f); err == nil && a.Lab.FileIsBad(u.sha) {
+			err = a.Lab.FileIsBack(r.Context(), u.sha)
+		}
 		return err
 	})
 	if err != nil {
@@ -318,9 +327,11 @@ func (a *API) uploadError(w http.ResponseWriter, err error, offset int64) error 
 		w.Header().Set(headerOffset, "0")
 		return cert.Errorf(cert.Rejected, "cannot store the file: %v; upload it again from the start", err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		a.Lab.StorageFull()
 		return cert.Errorf(cert.NoSpace, "cannot store the file: the controller's disk is full; it will be taken when there is room")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		extend(w, time.Now().Add(a.Patience)) // for the answer
+		extend(w, time.Now().Add(a.Patience))
+		w.Header().Set("Connection", "close") // nor is the rest waited for before the answer
 		return cert.Errorf(cert.Invalid, "the upload was too slow, or stood still: %d bytes are durable, continue there", offset)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return cert.Errorf(cert.Invalid, "the upload was cut off after %d bytes", offset)

@@ -11,6 +11,7 @@ import (
 
 	"certlab/internal/blobs"
 	"certlab/internal/cert"
+	"certlab/internal/control"
 	"certlab/internal/order"
 	"certlab/internal/sqlite"
 )
@@ -40,6 +41,7 @@ type Store interface {
 	Tokens(context.Context, sqlite.Page) ([]cert.Token, string, error)
 	RevokeToken(ctx context.Context, name string, now time.Time) (cert.Token, error)
 	Schema(context.Context) (int, error)
+	Writable() error
 }
 
 // Files is what it needs of the blob store.
@@ -47,14 +49,20 @@ type Files interface {
 	Offset(blobs.Upload) (int64, error)
 	Append(ctx context.Context, u blobs.Upload, at int64, r io.Reader, commit func() error) (int64, bool, error)
 	Discard(blobs.Upload) error
-	Open(sha string) (*blobs.Blob, error)
 }
 
 // Lab is what it needs of the loops.
 type Lab interface {
 	Desired() order.ControllerDesired
 	Refusals() []cert.Refusal
-	Next(ctx context.Context, machine string, wait time.Duration, still func() error) (orders, cancel []cert.Run, err error)
+	Next(ctx context.Context, machine string, wait time.Duration, still func() error) (control.News, error)
+	Held(ctx context.Context, machine string, held order.Held) (again []string, err error)
+	FileIsBad(sha string) bool
+	FileIsBack(ctx context.Context, sha string) error
+	FileIsGone(ctx context.Context, run string, attempt int, sha, reason string) error
+	OpenFile(ctx context.Context, sha string, size int64) (*blobs.Blob, error)
+	StorageFull()
+	Problems() []control.Problem
 	Wake(machine string)
 	Index()
 	Refresh()
@@ -64,6 +72,7 @@ type Lab interface {
 	Backup(ctx context.Context, w io.Writer) error
 	BackupTo(ctx context.Context, path string) (cert.Backup, error)
 	Restore(ctx context.Context, path string) (cert.Restored, error)
+	Repair(ctx context.Context, backup string) (cert.Repaired, error)
 	CopyLog(ctx context.Context, w io.Writer, sha, job string) error
 	CopyMember(ctx context.Context, w io.Writer, sha, member string) error
 }

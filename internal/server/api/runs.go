@@ -142,5 +142,5 @@ func (a *API) GetRunFile(w http.ResponseWriter, r *route.Request) error {
 	if f == nil {
 		return cert.Errorf(cert.NotFound, "there is no file %s in attempt %d of run %s", u.sha, u.attempt, u.run)
 	}
-	return a.serveBlob(w, r, f.SHA256, f.Name)
+	return a.serveBlob(w, r, f.SHA256, f.Size, f.Name)
 }

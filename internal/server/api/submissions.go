@@ -56,12 +56,12 @@ func (a *API) GetArchive(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
-	return a.serveBlob(w, r, s.SHA256, s.Name)
+	return a.serveBlob(w, r, s.SHA256, s.Size, s.Name)
 }
 
 // serveBlob streams a blob as a download. Ranges are answered, so that a download can go on.
-func (a *API) serveBlob(w http.ResponseWriter, r *route.Request, sha, name string) error {
-	b, err := a.Files.Open(sha)
+func (a *API) serveBlob(w http.ResponseWriter, r *route.Request, sha string, size int64, name string) error {
+	b, err := a.Lab.OpenFile(r.Context(), sha, size)
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ func (a *API) HandUploadOffset(w http.ResponseWriter, r *route.Request) error {
 		return err
 	}
 	offset := int64(0)
+	if have != nil && a.Lab.FileIsBad(u.SHA256) {
+		have = nil // its bytes are welcome again
+	}
 	if have != nil {
 		offset = have.Size
 	} else if offset, err = a.Files.Offset(u); err != nil {
@@ -83,8 +86,12 @@ func (a *API) takeByHand(w http.ResponseWriter, r *route.Request, m cert.Machine
 	if err != nil {
 		return err
 	}
-	if have != nil {
+	bad := a.Lab.FileIsBad(u.SHA256)
+	if have != nil && !bad {
 		return a.answerSubmission(w, r, http.StatusOK, have.ID)
+	}
+	if err := a.Store.Writable(); err != nil {
+		return err // before the bytes are sent for nothing
 	}
 	if name == "" {
 		name = "submission.tar.xz"
@@ -104,6 +111,9 @@ func (a *API) takeByHand(w http.ResponseWriter, r *route.Request, m cert.Machine
 		run := cert.Run{ID: cert.NewID(cert.RunID, now), Machine: m.ID, Origin: cert.FromUpload, RequestedBy: r.Caller.Name, State: cert.Completed,
 			Created: now, Started: &now, Finished: &now}
 		id, added, err = a.Store.AddUpload(r.Context(), run, cert.File{Attempt: 1, Kind: cert.KindSubmission, Name: name, SHA256: u.SHA256, Size: u.Size, Received: now})
+		if err == nil && bad {
+			err = a.Lab.FileIsBack(r.Context(), u.SHA256)
+		}
 		return err
 	})
 	if err != nil {

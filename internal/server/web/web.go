@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"certlab/internal/cert"
+	"certlab/internal/control"
 	"certlab/internal/order"
 	"certlab/internal/server/route"
 	"certlab/internal/sqlite"
@@ -56,6 +58,7 @@ type Lab interface {
 	Desired() order.ControllerDesired
 	Refusals() []cert.Refusal
 	Space() (free int64, low bool)
+	Problems() []control.Problem
 	CopyLog(ctx context.Context, w io.Writer, sha, job string) error
 }
 
@@ -69,6 +72,7 @@ type Web struct {
 	Store  Store
 	Lab    Lab
 	Clocks Clocks
+	Logger *slog.Logger
 	Now    func() time.Time
 }
 
@@ -209,7 +213,8 @@ func (p *Web) Home(w http.ResponseWriter, r *route.Request) error {
 		Free     int64
 		Low      bool
 		Refused  []cert.Refusal
-	}{machines, runs, next != "", counts, free, low, p.Lab.Refusals()}})
+		Problems []control.Problem
+	}{machines, runs, next != "", counts, free, low, p.Lab.Refusals(), p.Lab.Problems()}})
 }
 
 // Machines is GET /machines.
@@ -388,6 +393,7 @@ func (p *Web) Login(w http.ResponseWriter, r *route.Request) error {
 		token, err = p.Store.Redeem(r.Context(), cert.HashSecret(secret), cert.HashSecret(cert.NewSecret(cert.TokenPrefix)), now)
 	}
 	if cert.CodeOf(err) == cert.Unauthorized && err != nil {
+		p.Logger.Warn("login refused", "from", r.RemoteAddr, "reason", err.Error())
 		return p.render(w, r, http.StatusUnauthorized, "login", view{Title: "Log in", Data: loginForm{next, err.Error()}})
 	}
 	if err != nil {
