@@ -79,6 +79,9 @@ func (e *remoteError) Error() string {
 	return fmt.Sprintf("the controller answers %d: %s", e.Status, e.Message)
 }
 
+// busy reports whether the controller has no time or no room now, and says when to come again.
+func (e *remoteError) busy() bool { return e.RetryAfter > 0 }
+
 // refused reports whether err says that the controller does not know this agent (any more).
 func refused(err error) bool {
 	var e *remoteError

@@ -178,8 +178,8 @@ func (a *Agent) noteController(r *remote, err error) {
 		state, text = "refused", err.Error()
 	case err != nil:
 		var answered *remoteError
-		if errors.As(err, &answered) && answered.Status < 500 {
-			return // it is there, and knows us; the request was the trouble
+		if errors.As(err, &answered) && (answered.Status < 500 || answered.busy() && a.controller == "enrolled") {
+			return // it is there, and knows us; the request was the trouble, or comes too early
 		}
 		state, text = "unreachable", clip(err.Error(), 500)
 	}
@@ -205,7 +205,7 @@ func (a *Agent) noteController(r *remote, err error) {
 // by something else.
 func pollError(err error) error {
 	var answered *remoteError
-	if errors.As(err, &answered) && !refused(err) && answered.Status < 500 {
+	if errors.As(err, &answered) && !refused(err) && !answered.busy() && answered.Status < 500 {
 		return fmt.Errorf("cannot poll the controller: %w (is it a certlabd of this release that answers there?)", errors.New(answered.Error()))
 	}
 	return err
@@ -339,7 +339,7 @@ func (a *Agent) deliverAll(ctx context.Context) {
 			id := todo.rec.Run.Run
 			trouble.say(a.opts.Log.Warn, "cannot deliver", "run", id, "error", err)
 			var answered *remoteError
-			if errors.As(err, &answered) && answered.Status < 500 && !refused(err) {
+			if errors.As(err, &answered) && (answered.Status < 500 || answered.Status == http.StatusInsufficientStorage) && !refused(err) {
 				a.trouble("delivery", fmt.Sprintf("cannot deliver run %s: %v; its files stay in %s and are tried again", id, err, a.spoolDir(id)))
 			}
 			a.noteController(controller, err)

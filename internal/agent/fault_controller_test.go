@@ -256,6 +256,54 @@ func TestFaultRunThatTheControllerRejectsHoldsUpNoOther(t *testing.T) {
 	})
 }
 
+func TestFaultControllerIsBusyOrFull(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		status  int
+		problem string
+	}{
+		{http.StatusTooManyRequests, "cannot deliver run r1: the controller answers 429: come again"},
+		{http.StatusServiceUnavailable, ""},
+		{http.StatusInsufficientStorage, "cannot deliver run r1: the controller answers 507: come again"},
+	} {
+		t.Run(http.StatusText(test.status), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var better atomic.Bool
+				var tries atomic.Int64
+				a, text := lone(t, func(r *http.Request) (*http.Response, error) {
+					if r.Method == http.MethodPatch && !better.Load() {
+						tries.Add(1)
+						no := response(test.status, `{"error":{"code":"no","message":"come again"}}`)
+						no.Header.Set("Retry-After", "40")
+						return no, nil
+					}
+					return obedient(r)
+				})
+				r := a.ended(t, "r1")
+				a.controller = "enrolled"
+				ctx, stop := context.WithCancel(t.Context())
+				go a.poll(ctx)
+				go a.deliverAll(ctx)
+				time.Sleep(10 * time.Minute)
+				s := a.status()
+				require.Equal(t, "enrolled", s.Controller, "it is there")
+				require.Contains(t, strings.Join(s.Problems, "\n"), test.problem)
+				require.LessOrEqual(t, tries.Load(), int64(16), "no more often than it asks for")
+				better.Store(true)
+				time.Sleep(2 * time.Minute)
+				a.mu.Lock()
+				require.True(t, r.rec.Run.Delivered)
+				a.mu.Unlock()
+				require.Empty(t, a.status().Problems)
+				require.Less(t, strings.Count(text.String(), "\n"), 9, text.String())
+				stop()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 // An authority signs certificates of controllers.
 type testAuthority struct {
 	t    *testing.T
@@ -296,7 +344,7 @@ func (a *testAuthority) serve(from, to time.Time) *httptest.Server {
 func TestFaultControllerThatCannotBeTrusted(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	day := 24 * time.Hour
+	const day = aDay
 	lab := authorityFrom(t, now.Add(-30*day), now.Add(365*day))
 	other := authorityFrom(t, now.Add(-30*day), now.Add(365*day))
 	old := authorityFrom(t, now.Add(-30*day), now.Add(-3*day))

@@ -51,9 +51,29 @@ func agentMain(path string) error {
 		return err
 	}
 	opts.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	opts.Now = func() time.Time { return time.Now().Add(clockOffset(opts.Dir)) }
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return Run(ctx, opts)
+}
+
+// clockOffset is how far the clock of the machine in dir is ahead.
+func clockOffset(dir string) time.Duration {
+	text, err := os.ReadFile(dir + ".clock")
+	if err != nil {
+		return 0
+	}
+	offset, err := time.ParseDuration(string(text))
+	if err != nil {
+		panic(err)
+	}
+	return offset
+}
+
+// clock sets the clock of the rig's machine, which its agent sees at once.
+func (g *rig) clock(ahead time.Duration) {
+	require.NoError(g.t, os.WriteFile(g.dir+".new", []byte(ahead.String()), 0o600))
+	require.NoError(g.t, os.Rename(g.dir+".new", g.dir+".clock"))
 }
 
 // realCheckbox returns the pinned checkbox-cli: $CERTLAB_CHECKBOX, or the one in a .venv up the tree, where `make` puts it.
