@@ -179,6 +179,9 @@ func (c *statusCmd) Run(ctx context.Context, std streams) error {
 	if controller == "" {
 		controller = "none"
 	}
+	if !s.ControllerSince.IsZero() && s.Controller != "" {
+		controller += ", since " + s.ControllerSince.Format(time.RFC3339)
+	}
 	fmt.Fprintf(std.out, "agent:       %s, since %s\ncheckbox:    %s\ncontroller:  %s\n", s.Version, s.Since.Format(time.RFC3339), checkbox, controller)
 	if s.ControllerError != "" {
 		fmt.Fprintf(std.out, "             %s\n", s.ControllerError)
@@ -191,6 +194,9 @@ func (c *statusCmd) Run(ctx context.Context, std streams) error {
 		fmt.Fprintln(std.out)
 	}
 	fmt.Fprintf(std.out, "queued:      %d\nundelivered: %d\n", s.Queued, s.Undelivered)
+	for _, text := range s.Problems {
+		fmt.Fprintf(std.out, "problem:     %s\n", text)
+	}
 	return nil
 }
 

@@ -33,7 +33,7 @@ type Options struct {
 	Grace        time.Duration // between TERM and KILL; 10 s
 	RebootGrace  time.Duration // how long a machine may take to go down after a noreturn job; 3 min
 	RestartGrace time.Duration // how long to wait, when Checkbox was killed, for the machine to go down; 10 s
-	Interval     time.Duration // between looks at a running Checkbox; 500 ms
+	Interval     time.Duration // between looks at a running Checkbox; 1 s
 	ReportEvery  time.Duration // the least time between two reports of a run; 2 s
 	RetryLimit   time.Duration // the longest time between two tries at the controller; 1 min
 	PollWait     time.Duration // of a long poll; 50 s
@@ -59,7 +59,7 @@ func (o *Options) defaults() {
 	set(&o.Grace, 10*time.Second)
 	set(&o.RebootGrace, 3*time.Minute)
 	set(&o.RestartGrace, 10*time.Second)
-	set(&o.Interval, 500*time.Millisecond)
+	set(&o.Interval, time.Second)
 	set(&o.ReportEvery, 2*time.Second)
 	set(&o.RetryLimit, time.Minute)
 	set(&o.PollWait, 50*time.Second)

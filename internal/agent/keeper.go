@@ -107,7 +107,7 @@ func Keep(ctx context.Context, dir string) error {
 		return fmt.Errorf("cannot keep %s: cannot become a subreaper: %w", dir, err)
 	}
 	self, _, _ := processOf(os.Getpid())
-	k := &keeper{dir: dir, start: s, began: time.Now(), kept: kept{Keeper: self, BootID: bootID, Started: time.Now().UTC(), Uptime: uptime().Milliseconds(), Beat: time.Now().UTC()}}
+	k := &keeper{dir: dir, start: s, began: time.Now(), full: make(chan struct{}, 1), beat: beatInterval, weigh: weighInterval, kept: kept{Keeper: self, BootID: bootID, Started: time.Now().UTC(), Uptime: uptime().Milliseconds(), Beat: time.Now().UTC()}}
 	if err := writeJSON(filepath.Join(dir, keepFile), k.kept, 0o600); err != nil {
 		return err
 	}
@@ -123,9 +123,19 @@ type keeper struct {
 	start  start
 	kept   kept
 	began  time.Time
-	spoken atomic.Int64 // when output last came, nanoseconds since began
-	full   atomic.Bool  // the console has reached its limit
+	spoken atomic.Int64  // when output last came, nanoseconds since began
+	full   chan struct{} // the console has reached its limit
+	beat   time.Duration // when the keeper next says that it lives, since began
+	weigh  time.Duration // when the session's size is next looked at, since began
+
+	session string // directory of Checkbox's session, once it is found
 }
+
+// A keeper runs beside what is being measured: it wakes only when there is something to look at, reads little, and syncs less.
+const (
+	beatInterval  = 30 * time.Second // between two times that it says that it lives
+	weighInterval = 5 * time.Second  // between two looks at the session's size
+)
 
 func (k *keeper) run(ctx context.Context) exited {
 	// Signals come here, not to the default that would end the keeper and leave its children to nobody.
@@ -191,9 +201,8 @@ func (k *keeper) run(ctx context.Context) exited {
 	go reap(cmd.Process.Pid, done)
 
 	end := exited{}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	var ticks int
+	timer := time.NewTimer(k.pause())
+	defer timer.Stop()
 	var status syscall.WaitStatus
 wait:
 	for {
@@ -206,9 +215,11 @@ wait:
 			}
 		case <-ctx.Done():
 			end.Reason = reasonCancelled
-		case <-tick.C:
-			ticks++
-			end.Reason = k.breach(ticks)
+		case <-k.full:
+			end.Reason = order.FailConsoleSize
+		case <-timer.C:
+			end.Reason = k.breach()
+			timer.Reset(k.pause())
 		}
 		if end.Reason != "" {
 			endAll(func() []process { return descendants(os.Getpid()) }, k.grace())
@@ -282,7 +293,10 @@ func (k *keeper) copy(console *os.File, output io.Reader) error {
 			part := buffer[:n]
 			if limit := k.start.ConsoleMax; limit > 0 && size+int64(n) > limit {
 				part = part[:max(0, limit-size)]
-				k.full.Store(true)
+				select {
+				case k.full <- struct{}{}:
+				default:
+				}
 			}
 			if len(part) > 0 && lost > 0 {
 				if _, err := fmt.Fprintf(console, "\n[Certlab: %d bytes are missing here: %v]\n", lost, failed); err == nil {
@@ -307,10 +321,29 @@ func (k *keeper) copy(console *os.File, output io.Reader) error {
 	}
 }
 
-// breach returns the limit that was passed, if any, and lets the agent know that the keeper lives.
-func (k *keeper) breach(ticks int) string {
+// pause is how long nothing has to be looked at.
+func (k *keeper) pause() time.Duration {
 	elapsed := time.Since(k.began)
-	if ticks%50 == 0 { // 5 s
+	next := k.beat
+	if s := &k.start; !s.Terminal {
+		if s.Timeout > 0 {
+			next = min(next, time.Duration(s.Timeout+1)*time.Millisecond)
+		}
+		if s.SessionMax > 0 {
+			next = min(next, k.weigh)
+		}
+		if s.Silence > 0 {
+			next = min(next, time.Duration(k.spoken.Load())+time.Duration(s.Silence+1)*time.Millisecond)
+		}
+	}
+	return max(next-elapsed, time.Millisecond)
+}
+
+// breach returns the limit that was passed, if any, and lets the agent know that the keeper lives.
+func (k *keeper) breach() string {
+	elapsed := time.Since(k.began)
+	if elapsed >= k.beat {
+		k.beat = elapsed + beatInterval
 		k.kept.Elapsed, k.kept.Beat = elapsed.Milliseconds(), time.Now().UTC()
 		// On a full disk Checkbox goes on all the same; only the account of its time gets older.
 		writeJSON(filepath.Join(k.dir, keepFile), k.kept, 0o600)
@@ -320,19 +353,33 @@ func (k *keeper) breach(ticks int) string {
 		return ""
 	}
 	switch {
-	case k.full.Load():
-		return order.FailConsoleSize
 	case s.Timeout > 0 && elapsed.Milliseconds() > s.Timeout:
 		return order.FailTimeout
 	case s.Silence > 0 && elapsed.Milliseconds()-k.spoken.Load()/1e6 > s.Silence:
 		return order.FailSilence
 	}
-	if s.SessionMax > 0 && ticks%50 == 0 {
-		if session, ok, err := checkbox.FindSession(s.SessionsDir, s.Description); err == nil && ok && checkbox.DirSize(session.Dir) > s.SessionMax {
+	if s.SessionMax > 0 && elapsed >= k.weigh {
+		large := k.sessionSize() > s.SessionMax
+		// A session of many files takes long to weigh: that is done the less often, so that it is never more than a hundredth of the time.
+		k.weigh = elapsed + max(weighInterval, 100*(time.Since(k.began)-elapsed))
+		if large {
 			return order.FailSessionSize
 		}
 	}
 	return ""
+}
+
+// sessionSize is the size of Checkbox's session. To find the session takes reading the state of each there is, which can be megabytes;
+// it is done once.
+func (k *keeper) sessionSize() int64 {
+	if k.session == "" {
+		session, ok, err := checkbox.FindSession(k.start.SessionsDir, k.start.Description)
+		if err != nil || !ok {
+			return 0
+		}
+		k.session = session.Dir
+	}
+	return checkbox.DirSize(k.session)
 }
 
 // spawnKeeper starts a keeper for dir that outlives the agent: in a session of its own, and, where systemd runs, in a scope of its own,

@@ -310,8 +310,8 @@ func TestFaultCheckboxHangsOrPrintsWithoutEnd(t *testing.T) {
 		name, plan, failure string
 		change              func(*order.AgentDesired)
 	}{
-		{"total time", "demo-hang", order.FailTimeout, func(d *order.AgentDesired) { d.TimeoutSeconds = 6 }},
-		{"silence", "demo-hang", order.FailSilence, func(d *order.AgentDesired) { d.SilenceSeconds = 5 }},
+		{"total time", "demo-hang", order.FailTimeout, func(d *order.AgentDesired) { d.TimeoutSeconds = 25 }},
+		{"silence", "demo-hang", order.FailSilence, func(d *order.AgentDesired) { d.SilenceSeconds = 20 }},
 		{"console", "demo-flood", order.FailConsoleSize, func(d *order.AgentDesired) { d.ConsoleMaxBytes = 200_000 }},
 		{"session", "demo-flood", order.FailSessionSize, func(d *order.AgentDesired) { d.SessionMaxBytes = 1_000_000 }},
 	} {

@@ -60,7 +60,8 @@ type Spec struct {
 	Match   []string `json:"match,omitempty"`
 	// Environment reaches the jobs. It is copied into the submission and is no place for secrets.
 	Environment map[string]string `json:"environment,omitempty"`
-	// TimeoutSeconds bounds one attempt's total time, reboots included; 0: the agent's configured limit.
+	// TimeoutSeconds bounds one attempt's total time over all reboots, but not counting what the machine is down; 0: the agent's
+	// configured limit.
 	TimeoutSeconds int64 `json:"timeout_seconds,omitempty"`
 }
 
