@@ -114,18 +114,6 @@ WantedBy=multi-user.target
 	}
 }
 
-func FuzzUnitFile(f *testing.F) {
-	f.Add("[Unit]\nAfter=a\n[Service]\nExecStart=-/bin/x \"a b\" \\\n c\nEnvironment=A=1\nRestartSec=1min 2s\nKillSignal=9\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		u := newUnitFile("x.service")
-		if u.parse(strings.NewReader(text)) == nil && u.complete() == nil {
-			for _, line := range u.start {
-				require.NotEmpty(t, line.argv)
-			}
-		}
-	})
-}
-
 func TestShutdownTimes(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 23, 30, 0, 0, time.UTC)

@@ -55,6 +55,9 @@ func VerifyBundle(path, charms string) error {
 	if err := decoder.Decode(new(yaml.Node)); err != io.EOF {
 		b.bad("more than one document: overlays are files of their own (--overlay)")
 	}
+	if err := repeatedKey(&document); err != nil {
+		return fmt.Errorf("cannot read bundle %s: %w", path, err)
+	}
 	for _, problem := range ambiguousKeys("", &document) {
 		b.bad("%w", problem)
 	}
@@ -68,6 +71,12 @@ func VerifyBundle(path, charms string) error {
 	if err != nil {
 		b.bad("%w", err)
 		return b.err()
+	}
+	for _, name := range sortedKeys(bundle.Applications) {
+		if bundle.Applications[name] == nil { // Juju's own reader crashes on it
+			b.bad("application %q is empty: it needs a charm", name)
+			return b.err()
+		}
 	}
 	b.applications(bundle, charms)
 	return b.err()

@@ -92,6 +92,13 @@ func LoadProject(path string) (*Project, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read charm project: %w", err)
 	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		return nil, fmt.Errorf("cannot read charm project %s: %w", path, err)
+	}
+	if err := repeatedKey(&document); err != nil {
+		return nil, fmt.Errorf("cannot read charm project %s: %w", path, err)
+	}
 	var p Project
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
@@ -253,3 +260,29 @@ func ambiguousKeys(path string, node *yaml.Node) []error {
 	}
 	return problems
 }
+
+// repeatedKey finds a key that a mapping has twice. YAML's own check of that takes time that grows with the square of their number.
+func repeatedKey(node *yaml.Node) error {
+	if node.Kind == yaml.MappingNode {
+		seen := make(map[string]bool, len(node.Content)/2)
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			key := node.Content[i]
+			if key.Kind == yaml.ScalarNode && seen[key.Value] && key.Value != "<<" {
+				return fmt.Errorf("line %d: key %.100q is there twice", key.Line, key.Value)
+			}
+			seen[key.Value] = key.Kind == yaml.ScalarNode
+		}
+		if len(seen) > maxKeys {
+			return fmt.Errorf("line %d: more than %d keys", node.Line, maxKeys)
+		}
+	}
+	for _, child := range node.Content {
+		if err := repeatedKey(child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxKeys bounds the keys of one mapping.
+const maxKeys = 2000

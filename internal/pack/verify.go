@@ -156,6 +156,10 @@ func (v *verifier) yaml(name string, out any) {
 		v.bad("%s: %w", name, err)
 		return
 	}
+	if err := repeatedKey(&document); err != nil {
+		v.bad("%s: %w", name, err)
+		return
+	}
 	for _, problem := range ambiguousKeys("", &document) {
 		v.bad("%s: %w", name, problem)
 	}

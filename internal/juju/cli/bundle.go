@@ -100,6 +100,11 @@ func (d *deployer) readBundle(path string) (*charm.BundleData, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("cannot deploy bundle: %w", err)
 	}
+	for name, app := range data.Applications {
+		if app == nil { // the check below crashes on it
+			return nil, "", fmt.Errorf("cannot deploy bundle: application %q is empty: it needs a charm", name)
+		}
+	}
 	dir := sources[0].BasePath()
 	checkConstraints := func(text string) error {
 		_, err := parseConstraints(text)
