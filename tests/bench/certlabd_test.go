@@ -47,14 +47,15 @@ func program(t testing.TB, name string) string {
 
 // A service is a certlabd process with real TLS.
 type service struct {
-	t    testing.TB
-	dir  string // of the desired state and the socket
-	url  string
-	http *http.Client // without a credential
-	root *http.Client // on the unix socket; the host in its URLs does not matter
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	over chan error // of the process
+	t       testing.TB
+	program string
+	dir     string // of the desired state and the socket
+	url     string
+	http    *http.Client // without a credential
+	root    *http.Client // on the unix socket; the host in its URLs does not matter
+	cmd     *exec.Cmd
+	log     bytes.Buffer
+	over    chan error // of the process
 }
 
 // startService runs certlabd on a data directory with these agents enrolled until the test ends, and waits until it is ready.
@@ -78,9 +79,13 @@ func startService(t testing.TB, data string, agents ...*agent) *service {
 	return s
 }
 
-// start runs the process and waits until it is ready.
-func (s *service) start() {
-	s.cmd = exec.Command(program(s.t, "certlabd"), "run", "--dir", s.dir)
+// start runs the process, waits until it is ready, and returns how long that took.
+func (s *service) start() time.Duration {
+	if s.program == "" {
+		s.program = program(s.t, "certlabd")
+	}
+	started := time.Now()
+	s.cmd = exec.Command(s.program, "run", "--dir", s.dir)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	require.NoError(s.t, s.cmd.Start())
 	over := make(chan error, 1)
@@ -107,7 +112,9 @@ func (s *service) start() {
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
+	took := time.Since(started)
 	s.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots()}, ForceAttemptHTTP2: true}, Timeout: patience}
+	return took
 }
 
 // stop ends the process, kindly.
@@ -142,7 +149,7 @@ func (s *service) roots() *x509.CertPool {
 // token makes a token of the role.
 func (s *service) token(role cert.Role) string {
 	var made cert.CreatedToken
-	s.call(s.root, http.MethodPost, "http://local/api/v1/tokens", cert.NewToken{Name: "bench " + string(role), Role: string(role)}, &made)
+	s.call(s.root, http.MethodPost, "http://local/api/v1/tokens", cert.NewToken{Name: "bench " + rand.Text(), Role: string(role)}, &made)
 	var redeemed cert.RedeemedToken
 	s.call(s.http, http.MethodPost, s.url+"/api/v1/tokens/redeem", cert.RedeemCode{Code: made.Code}, &redeemed)
 	return redeemed.Secret
