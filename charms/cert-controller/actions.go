@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"certlab/internal/hooks"
 	"certlab/internal/workload"
@@ -19,7 +22,12 @@ const (
 	// maxPages bounds a listing, in pages of pageSize.
 	maxPages = 100
 	pageSize = 200
+	maxPath  = 4096 // bytes
+	maxRunID = 100
+	maxLine  = 1000
 )
+
+var runID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // api is the people's API of the service, as an admin.
 func (sys system) api(u *hooks.Unit) (func(ctx context.Context, timeout time.Duration, method, path string, body, result any) error, error) {
@@ -54,6 +62,9 @@ func (sys system) listMachines(ctx context.Context, u *hooks.Unit, call *hooks.A
 	}
 	ask, err := sys.api(u)
 	if err != nil {
+		return fail(call, err)
+	}
+	if err := hooks.CheckLine("filter", params.Filter, maxLine); err != nil {
 		return fail(call, err)
 	}
 	count, cursor := 0, ""
@@ -116,8 +127,12 @@ func (sys system) showRun(ctx context.Context, u *hooks.Unit, call *hooks.Action
 	if err != nil {
 		return fail(call, err)
 	}
+	id := strings.TrimSpace(params.Run)
+	if !runID.MatchString(id) || len(id) > maxRunID {
+		return fail(call, fmt.Errorf("cannot find run %s: want a run's id, as run-suite and `certlab run list` show it", hooks.Shown(id)))
+	}
 	var run map[string]any
-	if err := ask(ctx, callTime, "GET", "/api/v1/runs/"+url.PathEscape(strings.TrimSpace(params.Run)), nil, &run); err != nil {
+	if err := ask(ctx, callTime, "GET", "/api/v1/runs/"+url.PathEscape(id), nil, &run); err != nil {
 		return fail(call, err)
 	}
 	results := resultKeys(run).(map[string]any)
@@ -168,6 +183,9 @@ func (sys system) createToken(ctx context.Context, u *hooks.Unit, call *hooks.Ac
 	if err := call.Params(ctx, &params); err != nil {
 		return fail(call, err)
 	}
+	if err := hooks.CheckLine("name", params.Name, maxName); err != nil {
+		return fail(call, err)
+	}
 	ask, err := sys.api(u)
 	if err != nil {
 		return fail(call, err)
@@ -202,6 +220,12 @@ func (sys system) revokeToken(ctx context.Context, u *hooks.Unit, call *hooks.Ac
 	}
 	if err := call.Params(ctx, &params); err != nil {
 		return fail(call, err)
+	}
+	if err := hooks.CheckLine("name", params.Name, maxName); err != nil {
+		return fail(call, err)
+	}
+	if strings.TrimSpace(params.Name) == "" {
+		return fail(call, errors.New("cannot revoke: give name=, a token's name or id"))
 	}
 	ask, err := sys.api(u)
 	if err != nil {
@@ -251,6 +275,35 @@ func (sys system) restore(ctx context.Context, u *hooks.Unit, call *hooks.Action
 	return set(call, resultKeys(restored).(map[string]any))
 }
 
+func (sys system) repair(ctx context.Context, u *hooks.Unit, call *hooks.ActionCall) error {
+	var params struct {
+		Backup string `param:"backup"`
+	}
+	if err := call.Params(ctx, &params); err != nil {
+		return fail(call, err)
+	}
+	if params.Backup != "" && !cleanPath(params.Backup) {
+		return fail(call, pathError("backup", params.Backup))
+	}
+	ask, err := sys.api(u)
+	if err != nil {
+		return fail(call, err)
+	}
+	var repaired map[string]any
+	if err := ask(ctx, backupTime, "POST", "/api/v1/admin/repair", map[string]any{"backup": params.Backup}, &repaired); err != nil {
+		return fail(call, err)
+	}
+	return set(call, resultKeys(repaired).(map[string]any))
+}
+
+func cleanPath(path string) bool {
+	return filepath.IsAbs(path) && len(path) <= maxPath && utf8.ValidString(path) && !strings.ContainsFunc(path, unicode.IsControl)
+}
+
+func pathError(param, value string) error {
+	return fmt.Errorf("cannot use %s %s: want an absolute path on the unit's machine", param, hooks.Shown(value))
+}
+
 // pathParam reads the parameter path, which is absolute or, for backup, empty.
 func (sys system) pathParam(ctx context.Context, u *hooks.Unit, call *hooks.ActionCall) (string, func(context.Context, time.Duration, string, string, any, any) error, error) {
 	var params struct {
@@ -259,8 +312,8 @@ func (sys system) pathParam(ctx context.Context, u *hooks.Unit, call *hooks.Acti
 	if err := call.Params(ctx, &params); err != nil {
 		return "", nil, err
 	}
-	if params.Path != "" && !filepath.IsAbs(params.Path) || params.Path == "" && call.Name == "restore" {
-		return "", nil, fmt.Errorf("cannot use path %q: want an absolute path on the unit's machine", params.Path)
+	if params.Path != "" && !cleanPath(params.Path) || params.Path == "" && call.Name == "restore" {
+		return "", nil, pathError("path", params.Path)
 	}
 	ask, err := sys.api(u)
 	return params.Path, ask, err

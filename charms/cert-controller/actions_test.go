@@ -36,7 +36,9 @@ func TestShowRunFlattensTheRun(t *testing.T) {
 	require.Equal(t, "1500000", r.Results["duration-seconds"])
 	r = l.RunAction("show-run", map[string]any{"run": "r2/../x"})
 	require.True(t, r.Failed)
-	require.Contains(t, r.Message, "cannot find /api/v1/runs/r2%2F")
+	require.Equal(t, `cannot find run "r2/../x": want a run's id, as run-suite and `+"`certlab run list` show it", r.Message)
+	r = l.RunAction("show-run", map[string]any{"run": "r2"})
+	require.Contains(t, r.Message, "cannot find /api/v1/runs/r2")
 }
 
 func TestTokensAreHandedOutAsCodes(t *testing.T) {

@@ -51,6 +51,7 @@ type lab struct {
 	health   order.ControllerHealth
 	answers  map[string]answer
 	requests []request
+	anything func(method, path string) (int, any) // answers what answers does not
 }
 
 type answer struct {
@@ -171,6 +172,10 @@ func (l *lab) handle(w http.ResponseWriter, r *http.Request) {
 		}
 	} else {
 		l.requests = append(l.requests, request{r.Method, path, string(body)})
+	}
+	if !ok && l.anything != nil {
+		a.status, a.body = l.anything(r.Method, path)
+		ok = true
 	}
 	if !ok {
 		a = answer{404, map[string]any{"error": map[string]string{"code": "not-found", "message": "cannot find " + path}}}
@@ -366,7 +371,7 @@ func writeEnrolled(l *lab, id string, n int) error {
 	return os.WriteFile(filepath.Join(l.serviceDir(), order.ControllerDesiredFile), data, 0o600)
 }
 
-func TestUnitsWhoseEventsNeverCameAreFoundAfterAWhile(t *testing.T) {
+func TestFaultUnitsWhoseEventsNeverCameAreFoundAfterAWhile(t *testing.T) {
 	t.Parallel()
 	l, id := ready(t, 7)
 	for range 4 {
@@ -388,70 +393,12 @@ func TestUnitsWhoseEventsNeverCameAreFoundAfterAWhile(t *testing.T) {
 	require.NotContains(t, l.enrolled(), "checkbox/3")
 }
 
-func TestALostDesiredStateIsRebuiltAtOnce(t *testing.T) {
+func TestFaultALostDesiredStateIsRebuiltAtOnce(t *testing.T) {
 	t.Parallel()
 	l, _ := ready(t, 7)
 	require.NoError(t, os.Remove(filepath.Join(l.serviceDir(), order.ControllerDesiredFile)))
 	l.Fire("update-status").RequireSuccess()
 	require.Len(t, l.enrolled(), 7)
-}
-
-func TestTwoUnitsThatClaimOneMachineAreSaid(t *testing.T) {
-	t.Parallel()
-	l, id := ready(t, 2)
-	l.FireRelation("changed", id, "checkbox/0").RequireSuccess()
-	l.WithData(id, "checkbox/1", agentBag(1, "node0"))
-	const message = "checkbox/0 and checkbox/1 claim the same machine (node0): remove one of them"
-	l.FireRelation("changed", id, "checkbox/1").RequireStatus("blocked", message)
-	require.Equal(t, []string{"checkbox/0"}, l.enrolled())
-	l.Fire("config-changed").RequireStatus("blocked", message)
-	l.FireRelation("departed", id, "checkbox/0")
-	l.Fire("update-status").RequireStatus("active", "0 machines, 0 running")
-	require.Equal(t, []string{"checkbox/1"}, l.enrolled())
-}
-
-func TestAMalformedDatabagGivesNoAccess(t *testing.T) {
-	t.Parallel()
-	l, id := ready(t, 1)
-	l.FireRelation("changed", id, "checkbox/0").RequireSuccess()
-	require.Len(t, l.enrolled(), 1)
-	l.WithData(id, "checkbox/0", map[string]string{"public-key": `"nonsense"`})
-	r := l.FireRelation("changed", id, "checkbox/0")
-	require.Equal(t, "blocked", r.Status().Name)
-	require.Contains(t, r.Status().Message, `refresh checkbox/0: cannot use databag key "public-key"`)
-	require.Empty(t, l.enrolled())
-}
-
-func TestMalformedOptionsAreBlockedWhileAccessIsStillTakenAway(t *testing.T) {
-	t.Parallel()
-	l, id := ready(t, 2)
-	l.FireRelation("changed", id, "checkbox/0")
-	l.FireRelation("changed", id, "checkbox/1")
-	require.Len(t, l.enrolled(), 2)
-	good := l.desired()
-	for _, c := range []struct{ option, value, message string }{
-		{"port", "0", "set port to a number from 1 to 65535 (it is 0)"},
-		{"port", "65536", "set port to a number from 1 to 65535 (it is 65536)"},
-		{"bind-address", "localhost", "set bind-address to an IP address of the machine, or reset it"},
-		{"external-url", "lab.example.com", "set external-url to a URL such as https://lab.example.com, without user, query and fragment, or reset it"},
-		{"external-url", "https://u:p@lab.example.com", "set external-url to a URL such as https://lab.example.com, without user, query and fragment, or reset it"},
-		{"site-name", "two\nlines", "set site-name to one line of at most 100 bytes"},
-		{"min-free-space", "-1", "set min-free-space to a number from 0 to 1073741824 (it is -1)"},
-		{"retention-days", "-1", "set retention-days to a number from 0 to 36500 (it is -1)"},
-		{"max-submission-size", "0", "set max-submission-size to a number from 1 to 1073741824 (it is 0)"},
-		{"log-level", "loud", "set log-level to debug, info, warning or error"},
-	} {
-		l.WithConfig(map[string]string{c.option: c.value})
-		l.Fire("config-changed").RequireStatus("blocked", c.message)
-		require.Equal(t, good, l.desired(), "%s=%q", c.option, c.value)
-		l.Change(func(state *juju.State) error {
-			delete(state.Applications["cert-controller"].Config, c.option)
-			return nil
-		})
-	}
-	l.WithConfig(map[string]string{"port": "0"})
-	l.FireRelation("departed", id, "checkbox/1").RequireStatus("blocked", "set port to a number from 1 to 65535 (it is 0)")
-	require.Equal(t, []string{"checkbox/0"}, l.enrolled())
 }
 
 func TestOptionsReachTheServiceAndTheAgents(t *testing.T) {
@@ -507,7 +454,7 @@ func TestOnlyTheLeaderWritesTheApplicationsDatabag(t *testing.T) {
 	require.Equal(t, `["CA two"]`, l.bag(id)["cas"])
 }
 
-func TestASecondUnitIsBlockedAndTheFirstGoesOn(t *testing.T) {
+func TestFaultASecondUnitIsBlocked(t *testing.T) {
 	t.Parallel()
 	l, _ := ready(t, 1)
 	l.WithUnits(1)
@@ -540,7 +487,7 @@ func (c *canned) Run(_ context.Context, cmd hooks.Command) ([]byte, error) {
 	return []byte(c.answers[cmd.Name]), nil
 }
 
-func TestStorageThatIsNotThereIsAskedFor(t *testing.T) {
+func TestFaultStorageThatIsNotThereIsAskedFor(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.Fire("config-changed").RequireStatus("blocked", "attach storage: juju add-storage cert-controller/0 data")
@@ -564,7 +511,7 @@ func TestStorageThatIsNotThereIsAskedFor(t *testing.T) {
 	require.False(t, l.systemd.Enabled("certlab-unit-cert-controller-0.service"))
 }
 
-func TestTheServicesProblemsAreShown(t *testing.T) {
+func TestFaultTheServicesProblemsAreShown(t *testing.T) {
 	t.Parallel()
 	l, _ := ready(t, 0)
 	for _, c := range []struct {
@@ -574,6 +521,9 @@ func TestTheServicesProblemsAreShown(t *testing.T) {
 		{func(h *order.ControllerHealth) { h.DiskLow = true }, "blocked",
 			"disk: less than 1024 MiB are free in " + l.storage + ", so no new runs are handed out: free some, or lower min-free-space"},
 		{func(h *order.ControllerHealth) { h.Ready, h.Problem = false, "cannot listen on port 8443: in use" }, "blocked", "cannot listen on port 8443: in use"},
+		{func(h *order.ControllerHealth) {
+			h.Problem, h.Problems = "blob ab12 is missing: repair it", []string{"blob ab12 is missing: repair it", "the clock was set back"}
+		}, "blocked", "blob ab12 is missing: repair it (and 1 more)"},
 		{func(h *order.ControllerHealth) { h.Machines, h.Running = 1, 1 }, "active", "1 machine, 1 running"},
 	} {
 		var old order.ControllerHealth

@@ -45,6 +45,7 @@ func newCharm(sys system) hooks.Charm {
 			"revoke-token":  sys.revokeToken,
 			"backup":        sys.backup,
 			"restore":       sys.restore,
+			"repair":        sys.repair,
 		},
 	}
 }

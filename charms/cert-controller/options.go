@@ -4,8 +4,10 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"certlab/internal/hooks"
 	"certlab/internal/order"
@@ -27,6 +29,7 @@ const (
 	maxMiB  = 1 << 30 // a PiB
 	maxDays = 36500
 	maxName = 100 // bytes
+	maxURL  = 1000
 )
 
 // desired translates the options into the part of certlabd's desired state that they decide. What an operator has to mend comes
@@ -57,7 +60,7 @@ func (o options) desired(model string) (order.ControllerDesired, error) {
 	if d.BindAddress != "" {
 		address, err := netip.ParseAddr(d.BindAddress)
 		if err != nil || address.Zone() != "" {
-			return d, hooks.Blocked("set bind-address to an IP address of the machine, or reset it")
+			return d, hooks.Blocked("set bind-address to an IP address of the machine, or reset it (it is %s)", hooks.Shown(o.BindAddress))
 		}
 		d.BindAddress = address.String()
 	}
@@ -68,13 +71,13 @@ func (o options) desired(model string) (order.ControllerDesired, error) {
 	if d.SiteName == "" {
 		d.SiteName = model
 	}
-	if len(d.SiteName) > maxName || strings.ContainsFunc(d.SiteName, unicode.IsControl) {
-		return d, hooks.Blocked("set site-name to one line of at most %d bytes", maxName)
+	if len(d.SiteName) > maxName || strings.ContainsFunc(d.SiteName, unicode.IsControl) || !printable(d.SiteName) {
+		return d, hooks.Blocked("set site-name to one line of at most %d bytes (it is %s)", maxName, hooks.Shown(o.SiteName))
 	}
 	switch d.LogLevel {
 	case "debug", "info", "warning", "error":
 	default:
-		return d, hooks.Blocked("set log-level to debug, info, warning or error")
+		return d, hooks.Blocked("set log-level to debug, info, warning or error (it is %s)", hooks.Shown(o.LogLevel))
 	}
 	return d, nil
 }
@@ -86,10 +89,26 @@ func externalURL(text string) (string, error) {
 		return "", nil
 	}
 	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", hooks.Blocked("set external-url to a URL such as https://lab.example.com, without user, query and fragment, or reset it")
+	if err != nil || len(text) > maxURL || !printable(text) || !hostName.MatchString(u.Host) || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", hooks.Blocked("set external-url to a URL such as https://lab.example.com, without user, query and fragment, or reset it (it is %s)", hooks.Shown(withoutUser(text)))
 	}
 	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// withoutUser leaves out what may be a password.
+func withoutUser(text string) string {
+	if i := strings.LastIndexByte(text, '@'); i >= 0 {
+		return "…" + text[i:]
+	}
+	return text
+}
+
+// hostName is a name or an address, with or without a port.
+var hostName = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
+
+// printable reports whether text is UTF-8; Juju hands on the replacement character for what is not.
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsRune(text, utf8.RuneError)
 }
 
 // agentURLs are the URLs at which agents reach the API, best first.

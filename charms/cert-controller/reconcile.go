@@ -66,6 +66,9 @@ func (sys system) reconcile(ctx context.Context, u *hooks.Unit) error {
 		return fmt.Errorf("cannot make the service's directory: %w", err)
 	}
 	old, haveOld := s.readDesired()
+	if old.ModelUUID != u.Env.ModelUUID { // of a unit of the same name, whose end the charm was never told of
+		old, haveOld = order.ControllerDesired{}, false
+	}
 	relations, err := u.RelationIDs(ctx, certagents.Endpoint)
 	if err != nil {
 		return err
@@ -318,8 +321,8 @@ func unitStatus(h order.ControllerHealth, problem string, led bool, opts options
 	switch {
 	case h.Applied == "":
 		return hooks.Waiting("starting")
-	case h.Problem != "" && !h.DiskLow:
-		return hooks.Blocked("%s", h.Problem)
+	case trouble(h) != "" && !h.DiskLow:
+		return hooks.Blocked("%s", trouble(h))
 	case h.DiskLow:
 		return hooks.Blocked("disk: less than %d MiB are free in %s, so no new runs are handed out: free some, or lower min-free-space", opts.MinFreeSpace, d.DataDir)
 	case problem != "":
@@ -334,6 +337,18 @@ func unitStatus(h order.ControllerHealth, problem string, led bool, opts options
 		machines = "machine"
 	}
 	return hooks.Active("%d %s, %d running", h.Machines, machines, h.Running)
+}
+
+// trouble is the gravest problem, and how many more there are.
+func trouble(h order.ControllerHealth) string {
+	problem := h.Problem
+	if problem == "" && len(h.Problems) > 0 {
+		problem = h.Problems[0]
+	}
+	if n := len(h.Problems) - 1; n > 0 {
+		problem += fmt.Sprintf(" (and %d more)", n)
+	}
+	return problem
 }
 
 // remove ends the service and takes its programs off the machine. The storage is Juju's, and stays as it is.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"certlab/internal/hooks"
@@ -33,6 +34,11 @@ func (s service) storage(ctx context.Context, u *hooks.Unit) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if known.ID != "" {
+		if known, err = s.stillOurs(ctx, u, known); err != nil {
+			return "", err
+		}
+	}
 	if known.ID == "" {
 		if known, err = findStorage(ctx, u); err != nil {
 			return "", err
@@ -56,6 +62,30 @@ func (s service) storage(ctx context.Context, u *hooks.Unit) (string, error) {
 		return "", hooks.Blocked("mount the storage %s at %s: the file %s, by which it is known, is not there", known.ID, known.Location, markFile)
 	}
 	return known.Location, nil
+}
+
+// stillOurs returns nothing if the storage is not this unit's, but that of one of the same name, whose end the charm was never told of. Juju
+// is asked only where something is wrong.
+func (s service) stillOurs(ctx context.Context, u *hooks.Unit, known attached) (attached, error) {
+	another := u.Event.Kind == hooks.StorageAttached && strings.HasPrefix(u.Event.StorageID, "data/") && u.Event.StorageID != known.ID
+	if _, err := os.Stat(filepath.Join(known.Location, markFile)); err == nil && !another {
+		return known, nil
+	}
+	ids, err := u.StorageIDs(ctx, "data")
+	if err != nil {
+		return attached{}, err
+	}
+	if slices.Contains(ids, known.ID) {
+		location, err := u.StorageLocation(ctx, known.ID)
+		if errors.Is(err, hooks.ErrNotFound) || err == nil && (location == "" || location == known.Location) {
+			return known, nil
+		}
+		if err != nil {
+			return attached{}, err
+		}
+	}
+	u.Log.Warn("forgetting a storage that is not this unit's", "storage", known.ID, "location", known.Location)
+	return attached{}, nil
 }
 
 func (s service) knownStorage() (attached, error) {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -19,6 +21,8 @@ const (
 	// callTime bounds a request that the agent answers from what it knows, and planTime one for which it has to ask Checkbox.
 	callTime = 30 * time.Second
 	planTime = 5 * time.Minute
+	// maxExpression and maxRunID bound what the operator types, in bytes.
+	maxExpression, maxRunID = 1000, 100
 	// waitStep is how long one request of a longer wait may take, in seconds.
 	waitStep = 20
 )
@@ -47,21 +51,30 @@ func (p runSuiteParams) spec(defaultPlan func() (string, error)) (order.Spec, er
 	}
 	switch {
 	case !validPlan(s.Plan):
-		return s, fmt.Errorf("cannot run plan %q: want a full id, such as %s (see list-suites)", s.Plan, preflightPlan)
+		return s, fmt.Errorf("cannot run plan %s: want a full id, such as %s (see list-suites)", hooks.Shown(s.Plan), preflightPlan)
 	case p.Timeout < 0 || p.Timeout > maxMinutes:
 		return s, fmt.Errorf("cannot use timeout %d: want minutes from 0 to %d", p.Timeout, maxMinutes)
-	case len(s.Title) > 200 || hasControl(s.Title):
-		return s, errors.New("cannot use this title: want one line of at most 200 bytes")
 	}
-	for _, entries := range [][]string{s.Exclude, s.Match} {
-		if len(entries) > maxAssignments {
-			return s, fmt.Errorf("cannot use more than %d regular expressions", maxAssignments)
+	if err := hooks.CheckLine("title", s.Title, 200); err != nil {
+		return s, err
+	}
+	for _, param := range []struct {
+		name    string
+		entries []string
+	}{{"exclude", s.Exclude}, {"match", s.Match}} {
+		if len(param.entries) > maxAssignments {
+			return s, fmt.Errorf("cannot use %s: want at most %d regular expressions (it has %d)", param.name, maxAssignments, len(param.entries))
+		}
+		for _, entry := range param.entries {
+			if err := hooks.CheckLine(param.name, entry, maxExpression); err != nil {
+				return s, err
+			}
 		}
 	}
 	s.TimeoutSeconds = p.Timeout * 60
 	env, err := parseEnvironment("environment", splitList(p.Environment))
 	if err != nil {
-		return s, fmt.Errorf("cannot use this environment: %w", err)
+		return s, fmt.Errorf("cannot use this environment: %w (separate the assignments by commas)", err)
 	}
 	if len(env) > 0 {
 		s.Environment = env
@@ -130,6 +143,12 @@ func (a agent) follow(ctx context.Context, call *hooks.ActionCall, path string, 
 	if err := a.call(ctx, planTime, "POST", path, body, &run); err != nil {
 		return fail(call, err)
 	}
+	if wait > 0 && !run.State.Final() {
+		// Juju never ends a task whose machine reboots, and tells no result of it.
+		if err := call.Log(ctx, "run %s has begun; if this task does not end, as after a reboot, ask: juju run %s show-run run=%s", run.Run, a.unit, run.Run); err != nil {
+			return err
+		}
+	}
 	for !run.State.Final() {
 		left := int64(time.Until(deadline).Seconds())
 		if left <= 0 {
@@ -145,10 +164,16 @@ func (a agent) follow(ctx context.Context, call *hooks.ActionCall, path string, 
 			}
 			continue
 		}
+		if err != nil && ctx.Err() != nil {
+			break // the machine goes down, say; the run goes on by itself
+		}
 		if err != nil {
 			return fail(call, err)
 		}
 		run = now
+	}
+	if !run.State.Final() && ctx.Err() != nil {
+		run.Notice = cmp.Or(run.Notice, "this task was ended: the run goes on, see show-run")
 	}
 	if err := call.Set(runResults(run)); err != nil {
 		return fail(call, err)
@@ -203,8 +228,20 @@ func (a agent) run(ctx context.Context, id string) (order.Run, error) {
 	if id = strings.TrimSpace(id); id == "" {
 		id = "last"
 	}
+	if err := checkRun(id); err != nil {
+		return run, err
+	}
 	err := a.call(ctx, callTime, "GET", runPath(id), nil, &run)
 	return run, err
+}
+
+var runID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+func checkRun(id string) error {
+	if runID.MatchString(id) && len(id) <= maxRunID {
+		return nil
+	}
+	return fmt.Errorf("cannot find run %s: want a run's id, as run-suite has given it, or last", hooks.Shown(id))
 }
 
 func (sys system) showRun(ctx context.Context, u *hooks.Unit, call *hooks.ActionCall) error {
@@ -254,6 +291,9 @@ func (sys system) cancelRun(ctx context.Context, u *hooks.Unit, call *hooks.Acti
 		}
 		id = status.Current.Run
 	}
+	if err := checkRun(id); err != nil {
+		return fail(call, err)
+	}
 	var run order.Run
 	if err := a.call(ctx, callTime, "POST", runPath(id)+"/cancel", nil, &run); err != nil {
 		return fail(call, err)
@@ -278,6 +318,9 @@ func (sys system) listSuites(ctx context.Context, u *hooks.Unit, call *hooks.Act
 	}
 	a, err := sys.agent(u)
 	if err != nil {
+		return fail(call, err)
+	}
+	if err := hooks.CheckLine("filter", params.Filter, maxExpression); err != nil {
 		return fail(call, err)
 	}
 	var suites []order.Suite

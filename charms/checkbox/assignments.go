@@ -10,8 +10,9 @@ import (
 // Bounds of what can be assigned. The kernel limits one variable to 128 KiB.
 const (
 	maxAssignments = 500
-	maxName        = 256      // bytes
-	maxValue       = 32 << 10 // bytes
+	maxName        = 256       // bytes
+	maxValue       = 32 << 10  // bytes
+	maxAll         = 512 << 10 // bytes: with 2 MiB the kernel starts no process
 )
 
 var (
@@ -52,7 +53,7 @@ type assignment struct {
 // a value: it may be a secret in the wrong place.
 func assignments(what string, lines []string, name *regexp.Regexp, example string) ([]assignment, error) {
 	var all []assignment
-	seen := map[string]bool{}
+	seen, total := map[string]bool{}, 0
 	for i, line := range lines {
 		line = strings.TrimSuffix(line, "\r")
 		trimmed := strings.TrimSpace(line)
@@ -72,10 +73,13 @@ func assignments(what string, lines []string, name *regexp.Regexp, example strin
 			return nil, fmt.Errorf("%s, line %d: the value of %s has more than %d bytes", what, i+1, left, maxValue)
 		case !utf8.ValidString(value) || hasControl(strings.ReplaceAll(value, "\t", " ")):
 			return nil, fmt.Errorf("%s, line %d: the value of %s has a control character or is not UTF-8", what, i+1, left)
+		case total+len(left)+len(value) > maxAll:
+			return nil, fmt.Errorf("%s, line %d: more than %d KiB in all", what, i+1, maxAll>>10)
 		case len(all) == maxAssignments:
 			return nil, fmt.Errorf("%s, line %d: more than %d assignments", what, i+1, maxAssignments)
 		}
 		seen[left] = true
+		total += len(left) + len(value)
 		all = append(all, assignment{i + 1, left, value})
 	}
 	return all, nil

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"certlab/internal/hooks"
 	"certlab/internal/hooks/hookstest"
 	"certlab/internal/order"
 	"certlab/internal/workload/workloadtest"
@@ -44,6 +45,7 @@ type lab struct {
 	stale    bool // it has not applied the desired state
 	answers  map[string]answer
 	requests []request
+	anything func(method, path string) (int, any) // answers what answers does not
 }
 
 type answer struct {
@@ -134,6 +136,10 @@ func (l *lab) handle(w http.ResponseWriter, r *http.Request) {
 	a, ok := l.answers[r.Method+" "+path]
 	if path == "/v1/status" {
 		a, ok = answer{200, l.statusNow()}, true
+	}
+	if !ok && l.anything != nil {
+		a.status, a.body = l.anything(r.Method, path)
+		ok = true
 	}
 	if !ok {
 		a = answer{404, map[string]string{"error": "cannot find " + path}}
@@ -293,7 +299,7 @@ func TestTheRelationCarriesTrustBothWays(t *testing.T) {
 	require.Empty(t, l.desired().ControllerCAs)
 }
 
-func TestARelationThatGoesWhileAnOptionIsMalformedTakesTheAddressAway(t *testing.T) {
+func TestFaultARelationThatGoesWhileAnOptionIsMalformedTakesTheAddressAway(t *testing.T) {
 	t.Parallel()
 	l, id := related(t)
 	l.Fire("config-changed").RequireStatus("active", "idle, checkbox 7.3.0, enrolled")
@@ -302,15 +308,6 @@ func TestARelationThatGoesWhileAnOptionIsMalformedTakesTheAddressAway(t *testing
 	require.NotEmpty(t, l.desired().ControllerURLs)
 	l.FireRelation("broken", id, "").RequireStatus("blocked", "set timeout to a number from 1 to 43200 (it is 0)")
 	require.Empty(t, l.desired().ControllerURLs)
-}
-
-func TestAMalformedControllersDatabagIsSaid(t *testing.T) {
-	t.Parallel()
-	l, id := related(t)
-	l.WithData(id, "cert-controller", map[string]string{"urls": `["http://10.0.0.2"]`})
-	r := l.FireRelation("changed", id, "cert-controller")
-	require.Equal(t, "blocked", r.Status().Name)
-	require.Contains(t, r.Status().Message, `"http://10.0.0.2" is not an https URL`)
 }
 
 func TestStatusesAreThoseThatAnOperatorNeeds(t *testing.T) {
@@ -328,6 +325,11 @@ func TestStatusesAreThoseThatAnOperatorNeeds(t *testing.T) {
 		{func(s *order.AgentStatus) { s.Installing = true }, "maintenance", "installing checkbox"},
 		{func(s *order.AgentStatus) { s.CheckboxProblem = "install checkbox by hand: no snapd" }, "blocked", "install checkbox by hand: no snapd"},
 		{func(s *order.AgentStatus) { s.Undelivered = 2 }, "active", "idle, checkbox 7.3.0, enrolled, 2 runs to deliver"},
+		{func(s *order.AgentStatus) { s.Problems = []string{"free some space in /var", "set the clock"} }, "blocked", "free some space in /var (and 1 more)"},
+		{func(s *order.AgentStatus) { s.Current, s.Problems = running, []string{"set the clock"} }, "active", "running com.canonical.certification::sru since 14:02; set the clock"},
+		{func(s *order.AgentStatus) {
+			s.Controller, s.ControllerError, s.ControllerSince, s.Undelivered = "unreachable", "connection refused", at, 1
+		}, "waiting", "for the controller to be reachable, since 23 Nov 14:02: connection refused, 1 run to deliver"},
 		{func(s *order.AgentStatus) { s.Queued = 3 }, "active", "3 queued, checkbox 7.3.0, enrolled"},
 	} {
 		var old order.AgentStatus
@@ -336,39 +338,6 @@ func TestStatusesAreThoseThatAnOperatorNeeds(t *testing.T) {
 		l.agent(func(s *order.AgentStatus) { *s = old })
 	}
 	require.Equal(t, "7.3.0", l.State().Units["checkbox/0"].WorkloadVersion)
-}
-
-func TestMalformedOptionsAreBlockedAndLeaveTheAgentAlone(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	l.Fire("config-changed").RequireStatus("active", "idle, checkbox 7.3.0, on its own")
-	good := l.desired()
-	secret := "hunter2-is-a-secret"
-	for _, c := range []struct{ option, value, message string }{
-		{"checkbox-source", "ppa", "set checkbox-source to snap, deb or path"},
-		{"checkbox-source", "path", "set checkbox-path to the path of checkbox-cli (checkbox-source is path)"},
-		{"checkbox-channel", "--edge", "set checkbox-channel to a snap's channel, such as 24.04/stable, or reset it (checkbox-source is snap)"},
-		{"extra-packages", "good --purge", "set extra-packages to names of Debian packages, separated by spaces (number 2 is none)"},
-		{"default-plan", "sru", "set default-plan to a plan's full id, such as com.canonical.certification::sru"},
-		{"timeout", "-1", "set timeout to a number from 1 to 43200 (it is -1)"},
-		{"silence-timeout", "43201", "set silence-timeout to a number from 1 to 43200 (it is 43201)"},
-		{"console-limit", "0", "set console-limit to a number from 1 to 1048576 (it is 0)"},
-		{"session-limit", "9007199254740993", "set session-limit to a number from 1 to 1048576 (it is 9007199254740993)"},
-		{"max-boots", "0", "set max-boots to a number from 1 to 1000 (it is 0)"},
-		{"normal-user", "-root", "set normal-user to the name of a user"},
-		{"environment", "A=1\n" + secret, "environment, line 2: want NAME=value"},
-		{"environment", "A=1\n\nA=" + secret, "environment, line 3: A is there twice"},
-		{"environment", "A=" + secret + "\x01", "environment, line 1: the value of A has a control character or is not UTF-8"},
-		{"manifest", "has_camera=true", "manifest, line 1: want the entry's full id and a value, such as com.canonical.certification::has_camera=true"},
-		{"manifest", "a::b=", "manifest, line 1: a::b has no value"},
-	} {
-		l.WithConfig(map[string]string{c.option: c.value})
-		r := l.Fire("config-changed").RequireStatus("blocked", c.message)
-		require.NotContains(t, strings.Join(r.Log, "\n")+r.Status().Message, secret)
-		require.Equal(t, good, l.desired(), "%s=%q", c.option, c.value)
-		l.Change(func(state *jujuState) error { delete(state.Applications["checkbox"].Config, c.option); return nil })
-	}
-	l.Fire("config-changed").RequireStatus("active", "idle, checkbox 7.3.0, on its own")
 }
 
 func TestOptionsReachTheAgent(t *testing.T) {
@@ -424,7 +393,7 @@ func TestASecretReachesTheAgentInAPrivateFileOnly(t *testing.T) {
 	}
 
 	l.WithSecretContent("secret-environment", map[string]string{"wifi-password": "two\nlines-are-too-many"})
-	l.FireSecret("changed", id, 0).RequireStatus("blocked", `secret-environment: the value of key "wifi-password" is not one line of at most 32768 bytes`)
+	l.FireSecret("changed", id, 0).RequireStatus("blocked", `change the secret of secret-environment: the value of key "wifi-password" is not one line of at most 32768 bytes`)
 	l.WithSecretContent("secret-environment", map[string]string{"wifi-password": "new horse"})
 	l.FireSecret("changed", id, 0).RequireStatus("active", "idle, checkbox 7.3.0, on its own")
 	data, err = os.ReadFile(path)
@@ -457,7 +426,7 @@ func TestANewSecretReachesAnAgentThatRuns(t *testing.T) {
 	}, time.Minute, 50*time.Millisecond)
 }
 
-func TestASecondUnitOnTheMachineIsBlockedAndOneThatIsGoneIsCleanedUp(t *testing.T) {
+func TestFaultASecondUnitOnTheMachineIsBlockedAndOneThatIsGoneIsCleanedUp(t *testing.T) {
 	t.Parallel()
 	l := newPebbleLab(t)
 	l.Fire("config-changed").RequireStatus("active", "idle, checkbox 7.3.0, on its own")
@@ -475,7 +444,15 @@ func TestASecondUnitOnTheMachineIsBlockedAndOneThatIsGoneIsCleanedUp(t *testing.
 	require.NoError(t, os.Remove(filepath.Join(l.agents, "unit-checkbox-0")))
 	require.NoError(t, os.RemoveAll(filepath.Join(charm, "bin")))
 	require.NoError(t, os.Symlink(filepath.Join(builds.Charm(t, "certlab-agent"), "bin"), filepath.Join(charm, "bin")))
-	other.Fire("update-status").RequireStatus("waiting", "for the agent to start")
+	r := other.Fire("update-status").RequireStatus("waiting", "for the agent to start")
+	require.Contains(t, strings.Join(r.Log, "\n"), "ending the agent of a unit that Juju has dropped without a word; its results stay")
+	require.NoDirExists(t, filepath.Join(l.base, "bin"))
+	require.FileExists(t, filepath.Join(l.agentDir(), order.AgentDesiredFile), "what it had is kept")
+	w, err := l.sys.agentOf(&hooks.Unit{}, "checkbox/0")
+	require.NoError(t, err)
+	state, err := w.State(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, state.Processes, "its agent is still running")
 	require.False(t, l.systemd.Enabled("certlab-unit-checkbox-0.service"))
 	require.True(t, l.systemd.Enabled("certlab-unit-other-0.service"))
 	other.Fire("stop")

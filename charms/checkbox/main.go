@@ -55,6 +55,7 @@ func newCharm(sys system) hooks.Charm {
 type agent struct {
 	*workload.Workload
 	socket workload.Socket
+	unit   string
 }
 
 func (sys system) agent(u *hooks.Unit) (agent, error) { return sys.agentOf(u, u.Name) }
@@ -68,7 +69,7 @@ func (sys system) agentOf(u *hooks.Unit, unit string) (agent, error) {
 	if err != nil {
 		return agent{}, err
 	}
-	return agent{w, w.Socket(order.AgentSocket)}, nil
+	return agent{w, w.Socket(order.AgentSocket), unit}, nil
 }
 
 // agentDir is the agent's directory below the unit's.

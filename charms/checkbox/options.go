@@ -4,6 +4,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"certlab/internal/hooks"
 	"certlab/internal/order"
@@ -33,6 +34,10 @@ const (
 	maxMiB     = 1 << 20 // a TiB
 	maxBoots   = 1000
 	maxPlan    = 500 // bytes
+	maxPath    = 4096
+	maxWord    = 200 // bytes, of a channel or a package
+	// maxPackages bounds apt's command line.
+	maxPackages = 500
 )
 
 var (
@@ -70,25 +75,27 @@ func (o options) desired() (order.AgentDesired, error) {
 		}
 	}
 	if d.DefaultPlan != "" && !validPlan(d.DefaultPlan) {
-		return d, hooks.Blocked("set default-plan to a plan's full id, such as com.canonical.certification::sru")
+		return d, hooks.Blocked("set default-plan to a plan's full id, such as com.canonical.certification::sru, or reset it (it is %s)", hooks.Shown(o.DefaultPlan))
 	}
 	if d.NormalUser != "" && !userName.MatchString(d.NormalUser) {
-		return d, hooks.Blocked("set normal-user to the name of a user")
+		return d, hooks.Blocked("set normal-user to the name of a user, or reset it (it is %s)", hooks.Shown(o.NormalUser))
 	}
 	var err error
 	if d.Checkbox, err = o.checkbox(); err != nil {
 		return d, err
 	}
 	if d.Environment, err = parseEnvironment("environment", splitLines(o.Environment)); err != nil {
-		return d, hooks.Blocked("%s", err)
+		return d, hooks.Blocked("set environment to NAME=value, one per line: %s", err)
 	}
 	if d.Manifest, err = parseManifest("manifest", splitLines(o.Manifest)); err != nil {
-		return d, hooks.Blocked("%s", err)
+		return d, hooks.Blocked("set manifest to id=value, one per line: %s", err)
 	}
 	return d, nil
 }
 
-func validPlan(id string) bool { return len(id) <= maxPlan && planID.MatchString(id) }
+func validPlan(id string) bool {
+	return len(id) <= maxPlan && planID.MatchString(id) && utf8.ValidString(id) && !strings.ContainsRune(id, utf8.RuneError)
+}
 
 // checkbox reads the options that say where Checkbox comes from.
 func (o options) checkbox() (order.CheckboxSource, error) {
@@ -100,26 +107,27 @@ func (o options) checkbox() (order.CheckboxSource, error) {
 	}
 	switch c.Source {
 	case "snap":
-		if c.Channel != "" && !snapChannel.MatchString(c.Channel) {
-			return c, hooks.Blocked("set checkbox-channel to a snap's channel, such as 24.04/stable, or reset it (checkbox-source is snap)")
+		if c.Channel != "" && (!snapChannel.MatchString(c.Channel) || len(c.Channel) > maxWord) {
+			return c, hooks.Blocked("set checkbox-channel to a snap's channel, such as 24.04/stable, or reset it (checkbox-source is snap, and it is %s)", hooks.Shown(o.Channel))
 		}
 	case "deb":
-		if c.Channel != "" && !ppa.MatchString(c.Channel) {
-			return c, hooks.Blocked("set checkbox-channel to a PPA, such as ppa:checkbox-dev/stable, or reset it (checkbox-source is deb)")
+		if c.Channel != "" && (!ppa.MatchString(c.Channel) || len(c.Channel) > maxWord) {
+			return c, hooks.Blocked("set checkbox-channel to a PPA, such as ppa:checkbox-dev/stable, or reset it (checkbox-source is deb, and it is %s)", hooks.Shown(o.Channel))
 		}
 	case "path":
-		if c.Path == "" {
-			return c, hooks.Blocked("set checkbox-path to the path of checkbox-cli (checkbox-source is path)")
-		}
-		if !path.IsAbs(c.Path) || path.Clean(c.Path) != c.Path || hasControl(c.Path) {
-			return c, hooks.Blocked("set checkbox-path to the absolute path of checkbox-cli")
+		if !path.IsAbs(c.Path) || path.Clean(c.Path) != c.Path || hasControl(c.Path) || len(c.Path) > maxPath || !utf8.ValidString(c.Path) ||
+			strings.ContainsRune(c.Path, utf8.RuneError) {
+			return c, hooks.Blocked("set checkbox-path to the absolute path of checkbox-cli, such as /usr/bin/checkbox-cli (checkbox-source is path, and it is %s)", hooks.Shown(o.Path))
 		}
 	default:
-		return c, hooks.Blocked("set checkbox-source to snap, deb or path")
+		return c, hooks.Blocked("set checkbox-source to snap, deb or path (it is %s)", hooks.Shown(o.Source))
+	}
+	if len(c.ExtraPackages) > maxPackages {
+		return c, hooks.Blocked("set extra-packages to at most %d names of Debian packages (it has %d)", maxPackages, len(c.ExtraPackages))
 	}
 	for i, name := range c.ExtraPackages {
-		if !packageName.MatchString(name) {
-			return c, hooks.Blocked("set extra-packages to names of Debian packages, separated by spaces (number %d is none)", i+1)
+		if !packageName.MatchString(name) || len(name) > maxWord {
+			return c, hooks.Blocked("set extra-packages to names of Debian packages, separated by spaces (number %d is %s)", i+1, hooks.Shown(name))
 		}
 	}
 	return c, nil

@@ -108,12 +108,12 @@ func (sys system) claimMachine(ctx context.Context, u *hooks.Unit) error {
 	if root == "" {
 		root = workload.Root
 	}
-	others, err := filepath.Glob(filepath.Join(root, "unit-*", agentDir, order.AgentDesiredFile))
+	others, err := filepath.Glob(filepath.Join(root, "unit-*", agentDir))
 	if err != nil {
 		return fmt.Errorf("cannot look for other units: %w", err)
 	}
 	for _, path := range others {
-		tag := filepath.Base(filepath.Dir(filepath.Dir(path)))
+		tag := filepath.Base(filepath.Dir(path))
 		if tag == u.Env.UnitTag() {
 			continue
 		}
@@ -128,7 +128,7 @@ func (sys system) claimMachine(ctx context.Context, u *hooks.Unit) error {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.Dir(sys.charm(u))), tag)); !errors.Is(err, fs.ErrNotExist) {
 			return hooks.Blocked("only one unit can test a machine, and %s is here already: remove this one, or that one", unitOfTag(tag))
 		}
-		u.Log.Warn("stopping the agent of a unit that is gone", "unit", unitOfTag(tag), "directory", other.Dir())
+		u.Log.Warn("ending the agent of a unit that Juju has dropped without a word; its results stay", "unit", unitOfTag(tag), "directory", other.Dir())
 		if err := other.Remove(ctx); err != nil {
 			return err
 		}
@@ -148,6 +148,12 @@ func (a agent) desired(ctx context.Context, u *hooks.Unit, opts options, l link,
 	}
 	d.Unit, d.ModelUUID = u.Name, u.Env.ModelUUID
 	d.ControllerURLs, d.ControllerCAs = l.controller.URLs, l.controller.CAs
+	if l.problem != nil && !errors.Is(l.problem, certagents.ErrNotReady) {
+		// What was good goes on: a controller that writes nonsense may still take results.
+		if old, err := a.readDesired(); err == nil && old.ModelUUID == u.Env.ModelUUID {
+			d.ControllerURLs, d.ControllerCAs = old.ControllerURLs, old.ControllerCAs
+		}
+	}
 	d.Proxy = order.Proxy{HTTP: u.Env.Proxy.HTTP, HTTPS: u.Env.Proxy.HTTPS, FTP: u.Env.Proxy.FTP, No: u.Env.Proxy.No}
 	d.Binary = filepath.Join(programs, "certlab-agent")
 	d.DispatchCommand = dispatchCommand(u)
@@ -232,9 +238,8 @@ func (a agent) revoke(l link) error {
 	if l.id != "" {
 		return nil
 	}
-	var d order.AgentDesired
-	data, err := os.ReadFile(a.file(order.AgentDesiredFile))
-	if err != nil || json.Unmarshal(data, &d) != nil || len(d.ControllerURLs) == 0 {
+	d, err := a.readDesired()
+	if err != nil || len(d.ControllerURLs) == 0 {
 		return nil // nothing to take out
 	}
 	d.ControllerURLs, d.ControllerCAs = nil, nil
@@ -243,6 +248,15 @@ func (a agent) revoke(l link) error {
 	}
 	_, err = a.Reload()
 	return err
+}
+
+// readDesired reads what was written last.
+func (a agent) readDesired() (d order.AgentDesired, err error) {
+	data, err := os.ReadFile(a.file(order.AgentDesiredFile))
+	if err == nil {
+		err = json.Unmarshal(data, &d)
+	}
+	return d, err
 }
 
 // makeIdentity lets the agent make its key, if a controller is to be told of it and the agent has not run yet.
@@ -347,18 +361,20 @@ func (a agent) readRelation(ctx context.Context, u *hooks.Unit) (link, error) {
 
 func (a agent) remoteApp(ctx context.Context, u *hooks.Unit, id string) (string, error) {
 	path := filepath.Join(a.Base(), relationFile)
+	// The file may be of a unit of the same name, in another model, whose end the charm was never told of.
 	var known struct {
-		ID  string `json:"id"`
-		App string `json:"app"`
+		Model string `json:"model"`
+		ID    string `json:"id"`
+		App   string `json:"app"`
 	}
-	if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &known) == nil && known.ID == id && known.App != "" {
+	if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &known) == nil && known.Model == u.Env.ModelUUID && known.ID == id && known.App != "" {
 		return known.App, nil
 	}
 	app, err := u.RelationApp(ctx, id)
 	if err != nil {
 		return "", err
 	}
-	known.ID, known.App = id, app
+	known.Model, known.ID, known.App = u.Env.ModelUUID, id, app
 	data, err := json.Marshal(known)
 	if err != nil {
 		return "", err

@@ -14,6 +14,7 @@ const maxBlockers = 50
 // runResults are the action results that every action about a run gives. What is not known yet is left out.
 func runResults(run order.Run) map[string]any {
 	results := map[string]any{"run": run.Run, "state": string(run.State)}
+	set(results, "notice", run.Notice)
 	if !run.State.Final() {
 		if run.Progress.Phase != "" {
 			results["phase"] = string(run.Progress.Phase)

@@ -36,7 +36,7 @@ func (a agent) writeSecret(ctx context.Context, u *hooks.Unit, id hooks.SecretID
 	}
 	lines, err := secretLines(content)
 	if err != nil {
-		return "", hooks.Blocked("secret-environment: %s", err)
+		return "", hooks.Blocked("change the secret of secret-environment: %s", err)
 	}
 	changed, err := a.WriteFile(path, []byte(lines), 0o600)
 	if err == nil && changed {

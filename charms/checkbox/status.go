@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"certlab/internal/hooks"
 	"certlab/internal/order"
@@ -13,15 +14,20 @@ import (
 func unitStatus(s order.AgentStatus, l link, sum string) hooks.Status {
 	switch {
 	case s.Current != nil && s.Current.State == order.Running:
-		plan := s.Current.Spec.Plan
-		if s.Current.Started.IsZero() {
-			return hooks.Active("running %s", plan)
+		text := "running " + s.Current.Spec.Plan
+		if !s.Current.Started.IsZero() {
+			text += s.Current.Started.UTC().Format(" since 15:04")
 		}
-		return hooks.Active("running %s since %s", plan, s.Current.Started.UTC().Format("15:04"))
+		if len(s.Problems) > 0 { // a run that goes on is what the machine is for; the trouble comes behind it
+			text += "; " + trouble(s.Problems)
+		}
+		return hooks.Active("%s", text)
 	case s.Installing:
 		return hooks.Maintenance("installing checkbox")
 	case s.CheckboxProblem != "":
 		return hooks.Blocked("%s", s.CheckboxProblem)
+	case len(s.Problems) > 0:
+		return hooks.Blocked("%s", trouble(s.Problems))
 	case s.Applied != sum:
 		return hooks.Waiting("for the agent to apply the options")
 	case l.id == "":
@@ -33,9 +39,9 @@ func unitStatus(s order.AgentStatus, l link, sum string) hooks.Status {
 	case s.Controller == "enrolled":
 		return hooks.Active("%s, enrolled%s", idle(s), undelivered(s))
 	case s.Controller == "refused":
-		return hooks.Waiting("for the controller to let this machine in%s", because(s.ControllerError))
+		return hooks.Waiting("for the controller to let this machine in%s%s", since(s.ControllerSince), because(s.ControllerError))
 	default:
-		return hooks.Waiting("for the controller to be reachable%s", because(s.ControllerError))
+		return hooks.Waiting("for the controller to be reachable%s%s%s", since(s.ControllerSince), because(s.ControllerError), undelivered(s))
 	}
 }
 
@@ -59,6 +65,22 @@ func undelivered(s order.AgentStatus) string {
 	default:
 		return fmt.Sprintf(", %d runs to deliver", s.Undelivered)
 	}
+}
+
+// trouble is the first of the sentences, and how many more there are.
+func trouble(problems []string) string {
+	if n := len(problems) - 1; n > 0 {
+		return fmt.Sprintf("%s (and %d more)", problems[0], n)
+	}
+	return problems[0]
+}
+
+// since tells a time, with its day: what has lasted may have lasted for days.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(", since 2 Jan 15:04")
 }
 
 func because(text string) string {

@@ -20,6 +20,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
+	"strings"
+	"unicode"
 
 	"certlab/internal/order"
 )
@@ -32,6 +35,12 @@ const (
 
 // maxValue bounds one databag value, in bytes.
 const maxValue = 64 << 10
+
+// maxText bounds a text in a value, in bytes; maxEntries a list.
+const (
+	maxText    = 255
+	maxEntries = 50
+)
 
 // ErrNotReady means that the other side has not written its part yet.
 var ErrNotReady = errors.New("the other side of the relation has written nothing yet")
@@ -62,10 +71,13 @@ func DecodeController(bag map[string]string) (Controller, error) {
 	if len(c.URLs) == 0 || len(c.CAs) == 0 {
 		return Controller{}, ErrNotReady
 	}
+	if len(c.URLs) > maxEntries || len(c.CAs) > maxEntries {
+		return Controller{}, fmt.Errorf("cannot use databag: %d urls and %d cas, at most %d of each are allowed", len(c.URLs), len(c.CAs), maxEntries)
+	}
 	for _, u := range c.URLs {
 		parsed, err := url.Parse(u)
-		if err != nil || parsed.Scheme != "https" || parsed.Host == "" {
-			return Controller{}, fmt.Errorf("cannot use databag key %q: %q is not an https URL", "urls", u)
+		if err != nil || parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.User != nil || len(u) > maxText {
+			return Controller{}, fmt.Errorf("cannot use databag key %q: %.60q is not an https URL", "urls", u)
 		}
 	}
 	for i, ca := range c.CAs {
@@ -110,7 +122,24 @@ func DecodeAgent(bag map[string]string) (Agent, error) {
 	if a.Identity.Hostname == "" {
 		return Agent{}, fmt.Errorf("cannot use databag key %q: no hostname", "identity")
 	}
+	if err := plain(reflect.ValueOf(a.Identity), "identity"); err != nil {
+		return Agent{}, err
+	}
 	return a, nil
+}
+
+// plain requires that each text is one line of a sensible length: what a machine says of itself is shown to people and becomes file names.
+func plain(v reflect.Value, key string) error {
+	for i := range v.NumField() {
+		if v.Field(i).Kind() != reflect.String {
+			continue
+		}
+		text := v.Field(i).String()
+		if len(text) > maxText || strings.ContainsFunc(text, unicode.IsControl) {
+			return fmt.Errorf("cannot use databag key %q: %s is not one line of at most %d bytes", key, v.Type().Field(i).Name, maxText)
+		}
+	}
+	return nil
 }
 
 func decode(bag map[string]string, key string, into any) error {

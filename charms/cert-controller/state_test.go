@@ -1,0 +1,5 @@
+package main
+
+import "certlab/internal/juju"
+
+type jujuState = juju.State
