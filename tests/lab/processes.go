@@ -18,6 +18,7 @@ type Process struct {
 	PID     int
 	Parent  int
 	Start   uint64        // clock ticks since the host's boot; with PID it names the process for good
+	Name    string        // as the kernel has it, of at most 15 bytes
 	State   string        // as in /proc: R, S, D, T, …
 	RSS     int64         // bytes
 	CPU     time.Duration // of the processor, its own and of the children that it has waited for
@@ -100,7 +101,7 @@ func (p Process) Signal(sig unix.Signal) bool {
 // Now returns the process as it is now, if it lives.
 func (p Process) Now() (Process, bool) {
 	now, ok := readProcess(p.PID)
-	now.Machine = p.Machine
+	now.Machine, now.Args = p.Machine, p.Args
 	return now, ok && now.Start == p.Start && now.State != "Z" && now.State != "X"
 }
 
@@ -113,7 +114,7 @@ func readProcess(pid int) (Process, bool) {
 	if len(fields) < 22 {
 		return Process{}, false
 	}
-	p := Process{PID: pid, State: fields[0]}
+	p := Process{PID: pid, Name: string(stat[bytes.IndexByte(stat, '(')+1 : bytes.LastIndexByte(stat, ')')]), State: fields[0]}
 	p.Parent, _ = strconv.Atoi(fields[1])
 	p.Start, _ = strconv.ParseUint(fields[19], 10, 64)
 	for _, text := range fields[11:15] {
@@ -122,11 +123,16 @@ func readProcess(pid int) (Process, bool) {
 	}
 	pages, _ := strconv.ParseInt(fields[21], 10, 64)
 	p.RSS = pages * int64(os.Getpagesize())
-	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if line = bytes.TrimRight(line, "\x00"); len(line) > 0 {
-		p.Args = strings.Split(string(line), "\x00")
-	}
 	return p, true
+}
+
+// arguments returns a process's command line; nothing if it is gone.
+func arguments(pid int) []string {
+	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if line = bytes.TrimRight(line, "\x00"); len(line) == 0 {
+		return nil
+	}
+	return strings.Split(string(line), "\x00")
 }
 
 // Processes are those of a lab at one moment.
@@ -153,14 +159,18 @@ func (l *Lab) Processes() (Processes, error) {
 			continue
 		}
 		children[p.Parent] = append(children[p.Parent], p)
-		if len(p.Args) > 1 && p.Args[0] == "certlab-lab-daemon" && p.Args[1] == l.Dir {
-			out.Daemon = p
+		// What starts a process every few milliseconds must not read the command lines of a whole host each time.
+		if p.Name == "certlab" || p.Name == "exe" {
+			if p.Args = arguments(pid); len(p.Args) > 1 && p.Args[0] == "certlab-lab-daemon" && p.Args[1] == l.Dir {
+				out.Daemon = p
+			}
 		}
 	}
 	if out.Daemon.PID == 0 {
 		return out, nil
 	}
 	for _, first := range children[out.Daemon.PID] {
+		first.Args = arguments(first.PID)
 		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/hostname", first.PID))
 		number, ok := strings.CutPrefix(strings.TrimSpace(string(name)), "machine-")
 		if first.Role() != Init || err != nil || !ok {
@@ -168,7 +178,7 @@ func (l *Lab) Processes() (Processes, error) {
 		}
 		for queue := []Process{first}; len(queue) > 0; {
 			p := queue[0]
-			p.Machine = number
+			p.Machine, p.Args = number, arguments(p.PID)
 			out.Machines[number] = append(out.Machines[number], p)
 			queue = append(queue[1:], children[p.PID]...)
 		}

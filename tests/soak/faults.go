@@ -113,7 +113,7 @@ func (s *Soak) find(ctx context.Context, e Event, role lab.Role) (lab.Processes,
 				}
 			}
 		}
-		if !wait(ctx, time.Now().Add(100*time.Millisecond)) {
+		if !wait(ctx, time.Now().Add(250*time.Millisecond)) {
 			return ps, lab.Process{}, false
 		}
 	}
@@ -157,7 +157,7 @@ func (s *Soak) catchDispatch(ctx context.Context, e Event) string {
 				return fmt.Sprintf("killed dispatch of %s after %d ms", hook, e.For.Milliseconds())
 			}
 		}
-		wait(ctx, time.Now().Add(2*time.Millisecond))
+		wait(ctx, time.Now().Add(10*time.Millisecond))
 	}
 	return ""
 }

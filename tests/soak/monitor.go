@@ -101,6 +101,14 @@ func (m *monitor) runs(ctx context.Context) {
 	m.remember(runs)
 }
 
+// over reports whether a run was final when it was last looked at.
+func (m *monitor) over(run string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.ended[run]
+	return ok
+}
+
 func (m *monitor) remember(runs []cert.Run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

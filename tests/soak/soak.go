@@ -70,7 +70,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 func (s *Soak) run(ctx context.Context) error {
-	ready, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ready, cancel := context.WithTimeout(ctx, 8*time.Minute)
 	defer cancel()
 	if err := s.begin(ready); err != nil {
 		return fmt.Errorf("cannot begin the soak: %w", err)

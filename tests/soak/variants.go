@@ -51,6 +51,7 @@ func copyCharm(to, from, behind string) (err error) {
 			continue
 		}
 		header := f.FileHeader
+		header.Method = zip.Store // packing it well takes longer than all the rest
 		w, err := out.CreateHeader(&header)
 		if err != nil {
 			return err

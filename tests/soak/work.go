@@ -29,6 +29,32 @@ func planOf(e Event) string { return e.Plan }
 
 func title(seed uint64, e Event) string { return fmt.Sprintf("soak %d event %d", seed, e.N) }
 
+// maxOpen is how many runs of a machine may wait or go on: a machine that is slower than the plan must come to an end after it.
+const maxOpen = 4
+
+// busy reports whether a machine has as many runs as it may have, and takes down that a run was not asked for.
+func (s *Soak) busy(e Event) bool {
+	var asked []string
+	s.ledger.with(func() {
+		for _, r := range s.ledger.requests {
+			if r.Machine == e.Machine && r.ID != "" {
+				asked = append(asked, r.ID)
+			}
+		}
+	})
+	open := 0
+	for _, id := range asked {
+		if !s.monitor.over(id) {
+			open++
+		}
+	}
+	if open >= maxOpen {
+		s.ledger.note(e.Kind, false)
+		s.logf("%s: not asked for: %d runs of the machine are not over", e, open)
+	}
+	return open >= maxOpen
+}
+
 func (s *Soak) request(e Event, origin, id string) *Request {
 	r := &Request{Title: title(s.Seed, e), Machine: e.Machine, Plan: planOf(e), Origin: origin, ID: id}
 	s.ledger.with(func() { s.ledger.requests = append(s.ledger.requests, r) })
@@ -37,6 +63,9 @@ func (s *Soak) request(e Event, origin, id string) *Request {
 
 // runAction asks a unit for a run, once: whether an action whose answer was lost took place cannot be told.
 func (s *Soak) runAction(ctx context.Context, e Event) {
+	if s.busy(e) {
+		return
+	}
 	r := s.request(e, cert.FromAction, "")
 	params := []string{"plan=" + r.Plan, "wait=0", "title=" + r.Title}
 	if r.Plan == namespace+"demo-hang" {
@@ -59,6 +88,9 @@ func (s *Soak) runAction(ctx context.Context, e Event) {
 
 // runOrder orders a run at the controller with an id of its own, and repeats that until it is answered.
 func (s *Soak) runOrder(ctx context.Context, e Event) {
+	if s.busy(e) {
+		return
+	}
 	id := runID(s.Seed, e.N)
 	r := s.request(e, cert.FromOrder, id)
 	order := cert.NewRun{ID: id, Machine: "machine-" + e.Machine, Spec: cert.Spec{Plan: r.Plan, Title: r.Title}}
