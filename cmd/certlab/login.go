@@ -90,8 +90,16 @@ func connect() (*client.Client, error) {
 	return s.client()
 }
 
+// client returns a client of the session's controller. $CERTLAB_TIMEOUT is how long it waits for an answer, such as 10s.
 func (s session) client() (*client.Client, error) {
-	return client.New(client.Options{URL: s.URL, CAs: s.CAs, Token: s.Token, Agent: "certlab/" + version.Version})
+	o := client.Options{URL: s.URL, CAs: s.CAs, Token: s.Token, Agent: "certlab/" + version.Version}
+	if text := os.Getenv("CERTLAB_TIMEOUT"); text != "" {
+		var err error
+		if o.Timeout, err = time.ParseDuration(text); err != nil || o.Timeout <= 0 {
+			return nil, fmt.Errorf("cannot use CERTLAB_TIMEOUT=%q: it must be a time such as 10s", text)
+		}
+	}
+	return client.New(o)
 }
 
 // loginCmd is certlab login.

@@ -65,11 +65,12 @@ func clean(s string) string {
 	}, s)
 }
 
+// timeText is the same for everybody who looks at one lab, wherever they are.
 func timeText(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return ""
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 // countsText lists numbers by name.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"certlab/internal/cert"
 	"certlab/internal/client"
@@ -35,6 +37,9 @@ func (c *submissionAddCmd) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("cannot add the submission: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("cannot add the submission: %s is no file", c.File)
+	}
 	s, err := api.AddSubmission(ctx, c.Machine, filepath.Base(c.File), f)
 	if err != nil || c.json() {
 		return c.write(std, s, err)
@@ -100,24 +105,49 @@ func (c *submissionDownloadCmd) Run(ctx context.Context, std streams) error {
 func download(ctx context.Context, api *client.Client, id, path string) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".download-*")
 	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
+		return writeError(path, err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
+			_ = os.Remove(f.Name()) // what failed matters more
 		}
 	}()
-	err = api.Download(ctx, id, f)
-	if err == nil {
+	if err = api.Download(ctx, id, &target{f, path}); err == nil {
 		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	return os.Rename(f.Name(), path)
+	return writeError(path, err)
+}
+
+// target is the file that a download becomes.
+type target struct {
+	f    *os.File
+	path string
+}
+
+func (t *target) Write(p []byte) (int, error) {
+	n, err := t.f.Write(p)
+	return n, writeError(t.path, err)
+}
+
+// writeError says what could not be written, in the name that the file would have had.
+func writeError(path string, err error) error {
+	var where *fs.PathError
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("cannot write %s: the disk is full (nothing is left of it; make room, or name another place with --output)", path)
+	case errors.As(err, &where):
+		return fmt.Errorf("cannot write %s: %w", path, where.Err)
+	}
+	return err
 }
 
 // resultCmd groups the commands on results.
@@ -151,7 +181,7 @@ func (c *resultListCmd) Run(ctx context.Context, std streams) error {
 	}
 	var rows [][]string
 	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Outcome, r.CertificationStatus, fmt.Sprintf("%.1fs", r.DurationSeconds), fmt.Sprintf("%s/%d", r.Submission, r.Index)})
+		rows = append(rows, []string{r.ID, r.Hostname, r.Outcome, r.CertificationStatus, fmt.Sprintf("%.1fs", r.DurationSeconds), fmt.Sprintf("%s/%d", r.Submission, r.Index)})
 	}
-	return table(std.out, []string{"JOB", "OUTCOME", "STATUS", "TIME", "SUBMISSION/INDEX"}, rows)
+	return table(std.out, []string{"JOB", "MACHINE", "OUTCOME", "STATUS", "TIME", "SUBMISSION/INDEX"}, rows)
 }

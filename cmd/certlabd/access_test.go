@@ -133,7 +133,7 @@ func newAccessLab(t *testing.T) *accessLab {
 	require.NoError(t, err)
 	l.bodies = map[string]string{"PUT /agent/v1/runs/{run}": string(report), "POST /agent/v1/runs/{run}/finish": string(finish)}
 
-	l.ask = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: own.http.Transport.(*http.Transport).TLSClientConfig.Clone(), ForceAttemptHTTP2: true}}
+	l.ask = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: own.http.Transport.(clockTransport).RoundTripper.(*http.Transport).TLSClientConfig.Clone(), ForceAttemptHTTP2: true}}
 	l.ask.Transport.(*http.Transport).TLSClientConfig.Certificates = nil
 	t.Cleanup(l.ask.CloseIdleConnections)
 	expired, revoked, over := l.secret("expired", "admin", 1), l.secret("revoked", "admin", 0), l.secret("over", "admin", 0)

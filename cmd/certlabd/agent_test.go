@@ -2,15 +2,10 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -110,118 +105,6 @@ func TestAnOrderBecomesResults(t *testing.T) {
 	var copied bytes.Buffer
 	require.NoError(t, engineer.Download(ctx, s.ID, &copied))
 	require.True(t, bytes.Equal(archive, copied.Bytes()))
-}
-
-// cutReader gives some bytes and then fails, which cuts the connection.
-type cutReader struct {
-	r io.Reader
-}
-
-var errCut = errors.New("cable pulled")
-
-func (c cutReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	if err == io.EOF {
-		err = errCut
-	}
-	return n, err
-}
-
-func TestAnUploadGoesOnWhereItWasCut(t *testing.T) {
-	t.Parallel()
-	a := newAgent(t, 0)
-	l := newLab(t, a)
-	archive := sample(t, "head-small.tar.xz")
-	for _, cut := range []int{0, 1, 511, 4096, len(archive) / 2, len(archive) - 1} {
-		run := runID()
-		_, status := a.report(running(run, 1))
-		require.Equal(t, http.StatusOK, status)
-		// Bytes that differ for each, so that none is there already.
-		content := append(bytes.Clone(archive), fmt.Sprint(cut)...)
-		f := newFile(run, 1, order.ConsoleFile, "console.log", content)
-		_, _, _, err := a.patch(f, 0, cutReader{bytes.NewReader(content[:cut])}, f.Size)
-		require.Error(t, err)
-		// The server may still be writing what it got; it says so.
-		var status2, at int
-		require.Eventually(t, func() bool {
-			offset, complete := a.offset(f)
-			require.Equal(t, "false", complete)
-			_, err := fmt.Sscan(offset, &at)
-			require.NoError(t, err)
-			require.LessOrEqual(t, at, cut)
-			// In pieces, the first answered with 204.
-			middle := (at + len(content)) / 2
-			var next string
-			status2, next, _, err = a.patch(f, at, bytes.NewReader(content[at:middle]), int64(middle-at))
-			require.NoError(t, err)
-			if status2 == http.StatusConflict {
-				return false
-			}
-			require.Equal(t, http.StatusNoContent, status2)
-			require.Equal(t, fmt.Sprint(middle), next)
-			at = middle
-			return true
-		}, patience, 10*time.Millisecond)
-		status, _, ack, err := a.patch(f, at, bytes.NewReader(content[at:]), int64(len(content)-at))
-		require.NoError(t, err)
-		require.Equal(t, http.StatusOK, status)
-		require.Equal(t, f.SHA256, ack.SHA256)
-		stored, err := os.ReadFile(filepath.Join(l.desired.DataDir, "blobs", f.SHA256[:2], f.SHA256))
-		require.NoError(t, err)
-		require.True(t, bytes.Equal(content, stored))
-	}
-}
-
-func TestUploadsThatAreRefused(t *testing.T) {
-	t.Parallel()
-	a, other := newAgent(t, 0), newAgent(t, 1)
-	l := newLab(t, a, other)
-	l.apply(func(d *order.ControllerDesired) { d.MaxSubmissionBytes = 1000 })
-	run := runID()
-	_, status := a.report(running(run, 1))
-	require.Equal(t, http.StatusOK, status)
-	content := bytes.Repeat([]byte("x"), 100)
-	good := newFile(run, 1, order.ConsoleFile, "console.log", content)
-	send := func(a *agent, f file, offset int, body []byte) (int, string) {
-		status, next, _, err := a.patch(f, offset, bytes.NewReader(body), int64(len(body)))
-		require.NoError(t, err)
-		return status, next
-	}
-
-	status, _ = send(other, good, 0, content)
-	require.Equal(t, http.StatusNotFound, status, "a run of another machine")
-	status, next := send(a, good, 7, content[7:])
-	require.Equal(t, http.StatusConflict, status, "an offset that is not where the bytes end")
-	require.Equal(t, "0", next)
-	lying := good
-	lying.SHA256 = newFile("", 1, "", "", []byte("other")).SHA256
-	status, next = send(a, lying, 0, content)
-	require.Equal(t, http.StatusUnprocessableEntity, status, "bytes with another hash")
-	require.Equal(t, "0", next)
-	offset, _ := a.offset(lying)
-	require.Equal(t, "0", offset, "what has the wrong hash is thrown away")
-	more := good
-	more.Size = 50
-	status, _ = send(a, more, 0, content)
-	require.Equal(t, http.StatusUnprocessableEntity, status, "more bytes than promised")
-	large := newFile(run, 1, order.ConsoleFile, "console.log", bytes.Repeat(content, 11))
-	status, _ = send(a, large, 0, large.bytes)
-	require.Equal(t, http.StatusRequestEntityTooLarge, status)
-	unknown := newFile(runID(), 1, order.ConsoleFile, "console.log", content)
-	status, _ = send(a, unknown, 0, content)
-	require.Equal(t, http.StatusNotFound, status, "a run that nobody has reported")
-	for _, name := range []string{"", "../x", "a/b", "a\"b"} {
-		bad := good
-		bad.Name = name
-		status, _ = send(a, bad, 0, content)
-		require.Equal(t, http.StatusUnprocessableEntity, status, "the name %q", name)
-	}
-	odd := good
-	odd.Kind = "executable"
-	status, _ = send(a, odd, 0, content)
-	require.Equal(t, http.StatusUnprocessableEntity, status)
-	status, _ = send(a, good, 0, content)
-	require.Equal(t, http.StatusOK, status, "after all this the file is still welcome")
 }
 
 func TestRunsThatAreRefused(t *testing.T) {
@@ -402,12 +285,4 @@ func TestWhoIsNotEnrolledHasNoAccess(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, m.ID, again.ID)
 	require.Equal(t, "checkbox/7", again.Unit)
-
-	// A second unit that claims the machine is refused, and told why.
-	l.apply(func(d *order.ControllerDesired) { d.Agents = []order.EnrolledAgent{a.enrolled(), back.enrolled()} })
-	body.Error.Message = ""
-	require.Equal(t, http.StatusForbidden, l.call(a.http, "GET", l.url()+"/agent/v1/poll", nil, &body))
-	require.Contains(t, body.Error.Message, "already held by unit checkbox/7")
-	require.Contains(t, l.service.health(ctx).Problem, "checkbox/0")
-	require.True(t, l.service.health(ctx).Ready)
 }

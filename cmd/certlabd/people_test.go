@@ -238,7 +238,7 @@ func TestTheAuthorityIsRotatedUnderClientsThatKnowTheOldOne(t *testing.T) {
 		require.Equal(t, now, got)
 	}
 	a.http.CloseIdleConnections()
-	a.http.Transport.(*http.Transport).TLSClientConfig.RootCAs = before
+	a.http.Transport.(clockTransport).RoundTripper.(*http.Transport).TLSClientConfig.RootCAs = before
 	a.poll(0)
 	_, err := client.FetchCAs(t.Context(), l.url())
 	require.NoError(t, err)

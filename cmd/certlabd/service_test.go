@@ -228,6 +228,22 @@ type agent struct {
 	public   string
 	lab      *lab
 	http     *http.Client
+	clock    func() time.Time // of the machine; nil: it does not say
+	sessions tls.ClientSessionCache
+}
+
+// clockTransport says the machine's time, as agents do.
+type clockTransport struct {
+	http.RoundTripper
+	a *agent
+}
+
+func (t clockTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.a.clock != nil {
+		r = r.Clone(r.Context())
+		r.Header.Set(order.TimeHeader, t.a.clock().UTC().Format(time.RFC3339Nano))
+	}
+	return t.RoundTripper.RoundTrip(r)
 }
 
 func newAgent(t *testing.T, number int) *agent {
@@ -252,7 +268,7 @@ func (a *agent) connect(l *lab) {
 	a.lab = l
 	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.roots(), Certificates: []tls.Certificate{a.cert}}, ForceAttemptHTTP2: true}
 	a.t.Cleanup(t.CloseIdleConnections)
-	a.http = &http.Client{Transport: t, Timeout: patience}
+	a.http = &http.Client{Transport: clockTransport{t, a}, Timeout: patience}
 }
 
 func (a *agent) poll(wait int) order.Poll {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -104,7 +105,11 @@ func (c *Client) Download(ctx context.Context, id string, w io.Writer) error {
 	}
 	defer resp.Body.Close()
 	sum := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(w, sum), resp.Body); err != nil {
+	_, err = io.Copy(io.MultiWriter(w, sum), &stalling{resp.Body, c.stall})
+	switch {
+	case errors.Is(err, errStalled), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("cannot download submission %s: the controller stopped in the middle (try again)", id)
+	case err != nil:
 		return fmt.Errorf("cannot download submission %s: %w", id, err)
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != s.SHA256 {

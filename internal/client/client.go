@@ -35,7 +35,7 @@ type Options struct {
 	Token string   // empty: nobody
 	Agent string   // User-Agent; empty: Go's
 
-	Timeout time.Duration // for the head of an answer; 0: a minute
+	Timeout time.Duration // for the head of an answer, and for one that stands still; 0: a minute, and two
 	Backoff time.Duration // before an upload is tried again, doubled each time; 0: half a second
 }
 
@@ -47,6 +47,7 @@ type Client struct {
 	agent string
 
 	Backoff time.Duration // see Options
+	stall   time.Duration // how long an answer may stand still
 }
 
 const (
@@ -69,13 +70,16 @@ func New(o Options) (*Client, error) {
 			}
 		}
 	}
-	return &Client{base: base, token: o.Token, agent: o.Agent, http: newHTTP(config, cmp.Or(o.Timeout, headTime)), Backoff: cmp.Or(o.Backoff, 500*time.Millisecond)}, nil
+	return &Client{base: base, token: o.Token, agent: o.Agent, http: newHTTP(config, cmp.Or(o.Timeout, headTime)),
+		Backoff: cmp.Or(o.Backoff, 500*time.Millisecond), stall: cmp.Or(o.Timeout, stallTime)}, nil
 }
 
 func newHTTP(config *tls.Config, timeout time.Duration) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = config
 	t.ResponseHeaderTimeout = timeout
+	t.TLSHandshakeTimeout = min(timeout, t.TLSHandshakeTimeout)
+	t.DialContext = (&net.Dialer{Timeout: min(timeout, 30*time.Second), KeepAlive: 15 * time.Second}).DialContext
 	t.ForceAttemptHTTP2 = true
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
@@ -115,7 +119,7 @@ func FetchCAs(ctx context.Context, address string) ([]string, error) {
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, // what is fetched is compared by its fingerprint; the chain is verified with it below
 		VerifyConnection:   func(s tls.ConnectionState) error { chain = s.PeerCertificates; return nil },
-	}, headTime)}
+	}, headTime), stall: stallTime}
 	defer c.http.CloseIdleConnections()
 	var list cert.CAList
 	if err := c.get(ctx, "/api/v1/cas", nil, &list); err != nil {
@@ -265,7 +269,7 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 		return err
 	}
 	defer resp.Body.Close()
-	return decode(resp.Body, out)
+	return decode(&stalling{resp.Body, c.stall}, out)
 }
 
 // pages asks for one page after the other until there are limit rows (0: all). page asks for one, and returns the next one's cursor and
@@ -302,7 +306,7 @@ func decode(r io.Reader, out any) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errStalled), errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return errors.New("cannot read the controller's answer: it stopped in the middle (try again)")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("cannot read the controller's answer: it was cut off (try again)")

@@ -19,11 +19,12 @@ type Limits struct {
 	Unpack    int           // archives that are read for an answer
 	Wait      time.Duration // how long an upload or a reading waits for its turn before it is refused
 	Patience  time.Duration // how long a body may stand still
+	Head      time.Duration // for a TLS handshake, and for a request's head
 }
 
 // DefaultLimits suit a lab of 1,000 machines: all of them may deliver at once, and wait for their turn.
 func DefaultLimits() Limits {
-	return Limits{PerCaller: 64, Receive: 64, Unpack: 2 + runtime.NumCPU(), Wait: 30 * time.Second, Patience: 2 * time.Minute}
+	return Limits{PerCaller: 64, Receive: 64, Unpack: 2 + runtime.NumCPU(), Wait: 30 * time.Second, Patience: 2 * time.Minute, Head: 10 * time.Second}
 }
 
 // gate counts requests under way.

@@ -60,6 +60,8 @@ type Server struct {
 	routes []route.Route
 	mux    *http.ServeMux
 	gate   *gate
+
+	refused refusals
 }
 
 // New returns a server of all routes.
@@ -214,6 +216,7 @@ func (s *Server) answer(rt route.Route, w http.ResponseWriter, r *http.Request) 
 		defer leave()
 	}
 	if err != nil {
+		s.note(r, caller.Name, err)
 		return err
 	}
 	query, err := route.CheckQuery(r.URL.RawQuery, rt.Doc.Query)
@@ -276,10 +279,10 @@ func (s *Server) caller(rt route.Route, r *http.Request) (route.Caller, error) {
 		return route.Caller{}, err
 	}
 	if rt.Access == route.Local {
-		return route.Caller{}, cert.Errorf(cert.Forbidden, "this is for root on the controller's machine, over the unix socket")
+		return route.Caller{Name: token.Name, TokenID: token.ID}, cert.Errorf(cert.Forbidden, "this is for root on the controller's machine, over the unix socket")
 	}
 	if !token.Role.May(cert.Role(rt.Access)) {
-		return route.Caller{}, cert.Errorf(cert.Forbidden, "this needs the role %s: token %q has the role %s", rt.Access, token.Name, token.Role)
+		return route.Caller{Name: token.Name, TokenID: token.ID}, cert.Errorf(cert.Forbidden, "this needs the role %s: token %q has the role %s", rt.Access, token.Name, token.Role)
 	}
 	s.Contacts.TokenUsed(token.ID)
 	return route.Caller{Name: token.Name, Role: token.Role, TokenID: token.ID}, nil
@@ -380,7 +383,7 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 func (s *Server) HTTP(local bool) *http.Server {
 	h := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: s.Limits.Head,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		// OPTIONS * is a request like any other.

@@ -62,6 +62,7 @@ func (a *API) RedeemToken(w http.ResponseWriter, r *route.Request) error {
 	}
 	t, secret, err := Redeem(r, a.Store, in.Code, a.Now())
 	if err != nil {
+		a.Logger.Warn("code refused", "from", r.RemoteAddr, "reason", err.Error())
 		return err
 	}
 	a.Logger.Info("token redeemed", "id", t.ID, "name", t.Name, "role", t.Role)
