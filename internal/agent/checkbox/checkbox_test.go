@@ -640,3 +640,27 @@ func TestDesktopSessionIsFound(t *testing.T) {
 	require.True(t, UserExists(passwd, "ann"))
 	require.False(t, UserExists(passwd, "bob"))
 }
+
+func TestFaultAskingCheckboxIsRepeatedWhenItIsKilled(t *testing.T) {
+	t.Parallel()
+	count := filepath.Join(t.TempDir(), "count")
+	script := `echo x >>"$0"; if [ "$(wc -l <"$0")" -le "$1" ]; then kill -KILL $$; fi; echo answer`
+	tool := &Tool{Path: "/bin/sh", Env: []string{"PATH=" + os.Getenv("PATH")}}
+	out, err := tool.output(t.Context(), time.Minute, "-c", script, count, "2")
+	require.NoError(t, err)
+	require.Equal(t, "answer\n", out)
+
+	require.NoError(t, os.Remove(count))
+	_, err = tool.output(t.Context(), time.Minute, "-c", script, count, "100")
+	require.ErrorContains(t, err, "signal: killed")
+	tries, err := os.ReadFile(count)
+	require.NoError(t, err)
+	require.Equal(t, strings.Repeat("x\n", maxKills), string(tries))
+
+	require.NoError(t, os.Remove(count))
+	_, err = tool.output(t.Context(), time.Minute, "-c", `echo x >>"$0"; exit 3`, count)
+	require.ErrorContains(t, err, "exit status 3")
+	tries, err = os.ReadFile(count)
+	require.NoError(t, err)
+	require.Equal(t, "x\n", string(tries), "what ended by itself was repeated")
+}

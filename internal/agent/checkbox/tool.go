@@ -93,8 +93,23 @@ func (e *ToolError) Error() string {
 	return fmt.Sprintf("checkbox-cli %s: %v: %s", e.Args[0], e.Err, clip(last, 300))
 }
 
-// output runs a command of checkbox-cli that ends by itself and returns its standard output. The error is a *ToolError.
+// maxKills is how often a command that only asks something may be killed before that is its answer.
+const maxKills = 3
+
+// output runs a command of checkbox-cli that ends by itself and returns its standard output. The error is a *ToolError. What only asks
+// can be asked again: a command that somebody kills, such as a kernel short of memory, is repeated.
 func (t *Tool) output(ctx context.Context, limit time.Duration, args ...string) (string, error) {
+	for kills := 1; ; kills++ {
+		out, err := t.once(ctx, limit, args...)
+		var exit *exec.ExitError
+		if kills == maxKills || ctx.Err() != nil || !errors.As(err, &exit) || !exit.Sys().(syscall.WaitStatus).Signaled() {
+			return out, err
+		}
+	}
+}
+
+// once runs a command of checkbox-cli one time. What is ended from here has an error of its own, and none of the process.
+func (t *Tool) once(ctx context.Context, limit time.Duration, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.Path, args...)
