@@ -180,10 +180,11 @@ func TestFaultControllerAnswersNonsense(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var mended atomic.Bool
-				elsewhere := false
+				var mended, elsewhere atomic.Bool
 				a, text := lone(t, func(r *http.Request) (*http.Response, error) {
-					elsewhere = elsewhere || r.URL.Host != "10.0.0.2:8443"
+					if r.URL.Host != "10.0.0.2:8443" {
+						elsewhere.Store(true)
+					}
 					if mended.Load() {
 						return obedient(r)
 					}
@@ -206,7 +207,7 @@ func TestFaultControllerAnswersNonsense(t *testing.T) {
 				a.mu.Lock()
 				require.True(t, r.rec.Run.Delivered, text.String())
 				a.mu.Unlock()
-				require.False(t, elsewhere)
+				require.False(t, elsewhere.Load())
 				stop()
 				synctest.Wait()
 			})

@@ -161,6 +161,9 @@ func TestFaultFullDiskDuringARun(t *testing.T) {
 	r, err := g.client.Run(context.Background(), id, 0)
 	require.NoError(t, err)
 	require.Equal(t, order.Running, r.State)
+	g.kill() // the agent starts on a full disk too, and waits on
+	g.launch()
+	g.says("cannot go on with run " + id + ": no space left on device")
 	d.free()
 	r = g.delivered(id)
 	require.Equal(t, order.Completed, r.State)

@@ -241,3 +241,24 @@ func TestFaultDamagedRecordOfARunInProgress(t *testing.T) {
 	require.Empty(t, marked(start), "its Checkbox does not go on behind the back of the next run")
 	require.Equal(t, order.FailPlanUnknown, g.wait(queued).Failure.Type, "a run that had not begun is begun")
 }
+
+func TestFaultDamagedLauncherIsNotResumed(t *testing.T) {
+	t.Parallel()
+	s := small
+	s.Running = example + "pass" // hangs
+	g, _ := scriptedRig(t, s)
+	g.start()
+	id := g.run(order.Spec{Plan: small.Plan})
+	g.in(id, s.Running, "")
+	g.killAll()
+	launcher := filepath.Join(g.dir, "runs", id, "attempt-1", "launcher.conf")
+	damage(t, launcher, damages[2].do)
+	g.boot("boot-2")
+	g.start()
+	r := g.wait(id)
+	require.Equal(t, order.FailSpool, r.Failure.Type)
+	require.Contains(t, r.Failure.Message, launcher+" was damaged on the machine's disk since the run began")
+	require.Len(t, r.Interruptions, 1)
+	require.Equal(t, "not resumed", r.Interruptions[0].Note)
+	require.Contains(t, kinds(r), order.SessionFile, "what was measured until then is kept")
+}

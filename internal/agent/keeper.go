@@ -43,6 +43,8 @@ type start struct {
 	Terminal    bool      `json:"terminal"`       // a person's: attached to the terminal of who keeps it
 	Oom         bool      `json:"oom"`            // protect the keeper from the kernel's memory killer
 	VMStatFile  string    `json:"vmstat_file"`    // counts what that killer did
+
+	Sums map[string]string `json:"sums"` // name of each file that Checkbox is told of → its SHA-256
 }
 
 // kept is what a keeper says of itself while it runs: before it starts Checkbox, and then every few seconds.

@@ -151,12 +151,17 @@ func (g *rig) write() {
 func (g *rig) start() {
 	g.t.Helper()
 	g.write()
-	options := g.dir + ".options"
-	require.NoError(g.t, writeJSON(options, g.opts, 0o600))
+	require.NoError(g.t, writeJSON(g.dir+".options", g.opts, 0o600))
+	g.launch()
+}
+
+// launch starts the agent once more, as it was, and writes nothing before.
+func (g *rig) launch() {
+	g.t.Helper()
 	log, err := os.OpenFile(g.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	require.NoError(g.t, err)
 	defer log.Close()
-	g.cmd = exec.Command(g.opts.Binary, "agent", options)
+	g.cmd = exec.Command(g.opts.Binary, "agent", g.dir+".options")
 	g.cmd.Stderr = log
 	require.NoError(g.t, g.cmd.Start())
 	cmd := g.cmd
@@ -242,7 +247,7 @@ func (g *rig) wait(id string) order.Run {
 // in waits until a run is in a job, and has printed text in it.
 func (g *rig) in(id, job, text string) {
 	g.t.Helper()
-	g.until("job "+job+" runs", 60*time.Second, func() bool {
+	g.until("job "+job+" runs", 2*time.Minute, func() bool {
 		r, err := g.client.Run(context.Background(), id, 0)
 		require.NoError(g.t, err)
 		require.False(g.t, r.State.Final(), "the run is over: %+v", r.Failure)

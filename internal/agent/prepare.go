@@ -265,6 +265,7 @@ func (t *attempt) begin(cmd checkbox.Command) error {
 	if left <= 0 {
 		return fail(order.FailTimeout, "the attempt took longer than %v, reboots included", timeout)
 	}
+	var err error
 	console, _ := os.Stat(t.consolePath())
 	s := start{
 		Number: rec.Start + 1, BootID: a.bootID, Created: a.now(), Args: cmd.Args, Stdin: cmd.Stdin,
@@ -276,6 +277,9 @@ func (t *attempt) begin(cmd checkbox.Command) error {
 	}
 	if s.Terminal {
 		s.Timeout = 0
+	}
+	if s.Sums, err = t.sums(); err != nil {
+		return fail(order.FailSpool, "%v", err)
 	}
 	if console != nil {
 		s.Offset = console.Size()
@@ -296,6 +300,40 @@ func (t *attempt) begin(cmd checkbox.Command) error {
 		rec.Run.BootID = a.bootID
 	}); err != nil {
 		return fail(order.FailSpool, "%v", err)
+	}
+	return nil
+}
+
+// sums are the SHA-256 of the files that Checkbox is told of.
+func (t *attempt) sums() (map[string]string, error) {
+	sums := make(map[string]string)
+	for _, path := range []string{t.launcherPath(), t.secretPath()} {
+		sum, _, err := hashFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		sums[filepath.Base(path)] = sum
+	}
+	return sums, nil
+}
+
+// unchanged fails if a file that Checkbox is told of is not what it was at the start in dir: a session must not go on with another.
+func (t *attempt) unchanged(dir string) error {
+	var s start
+	if readJSON(filepath.Join(dir, startFile), &s) != nil || s.Sums == nil {
+		return nil
+	}
+	now, err := t.sums()
+	if err != nil {
+		return fail(order.FailSpool, "%v", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Sums)) {
+		if now[name] != s.Sums[name] {
+			return fail(order.FailSpool, "%s was damaged on the machine's disk since the run began, so Checkbox cannot go on (look at the disk, and run the plan again)", filepath.Join(t.dir(), name))
+		}
 	}
 	return nil
 }

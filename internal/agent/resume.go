@@ -89,6 +89,9 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 	if end != nil && end.Killed != "" {
 		interruption.Note += "; ended by " + end.Killed
 	}
+	if failed == nil {
+		failed = t.unchanged(dir)
+	}
 	if t.tool == nil && failed == nil {
 		if t.tool, failed = t.reopen(ctx, dir); errors.Is(failed, errLeaving) {
 			return failed
@@ -103,6 +106,9 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 		} else {
 			cmd = t.tool.Start(t.launcherPath())
 		}
+	}
+	if failed != nil && strings.HasPrefix(interruption.Note, resumed) {
+		interruption.Note = "not " + interruption.Note
 	}
 	if err := a.update(t.run, func(rec *record) {
 		list := rec.Run.Interruptions
