@@ -23,7 +23,7 @@ var (
 // made. Its fields can be set to what the format does not allow. (The format: https://tukaani.org/xz/xz-file-format.txt)
 type stream struct {
 	check      byte
-	dictionary byte // of blocks to come, as the format writes it: 0x16 is 8 MiB
+	dictionary byte // of blocks to come, as the format writes it: 8 is 64 KiB, 0x16 is 8 MiB
 	out        bytes.Buffer
 	records    []record
 }
@@ -31,7 +31,7 @@ type stream struct {
 type record struct{ unpadded, size uint64 }
 
 func newStream(check byte) *stream {
-	s := &stream{check: check, dictionary: 0x10}
+	s := &stream{check: check, dictionary: 8}
 	s.out.Write(xzMagic)
 	flags := []byte{0, check}
 	s.out.Write(flags)
