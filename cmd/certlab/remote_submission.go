@@ -112,7 +112,7 @@ func download(ctx context.Context, api *client.Client, id, path string) (err err
 			_ = os.Remove(f.Name()) // what failed matters more
 		}
 	}()
-	if err = api.Download(ctx, id, &target{f, path}); err == nil {
+	if err = api.Download(ctx, id, f); err == nil {
 		err = f.Chmod(0o644)
 	}
 	if err == nil {
@@ -125,17 +125,6 @@ func download(ctx context.Context, api *client.Client, id, path string) (err err
 		err = os.Rename(f.Name(), path)
 	}
 	return writeError(path, err)
-}
-
-// target is the file that a download becomes.
-type target struct {
-	f    *os.File
-	path string
-}
-
-func (t *target) Write(p []byte) (int, error) {
-	n, err := t.f.Write(p)
-	return n, writeError(t.path, err)
 }
 
 // writeError says what could not be written, in the name that the file would have had.

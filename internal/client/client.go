@@ -36,7 +36,7 @@ type Options struct {
 	Agent string   // User-Agent; empty: Go's
 
 	Timeout time.Duration // for the head of an answer, and for one that stands still; 0: a minute, and two
-	Backoff time.Duration // before an upload is tried again, doubled each time; 0: half a second
+	Backoff time.Duration // before an upload is tried again, doubled each time; 0: a quarter of a second
 }
 
 // A Client talks to a controller. It is safe for concurrent use.
@@ -71,7 +71,7 @@ func New(o Options) (*Client, error) {
 		}
 	}
 	return &Client{base: base, token: o.Token, agent: o.Agent, http: newHTTP(config, cmp.Or(o.Timeout, headTime)),
-		Backoff: cmp.Or(o.Backoff, 500*time.Millisecond), stall: cmp.Or(o.Timeout, stallTime)}, nil
+		Backoff: cmp.Or(o.Backoff, 250*time.Millisecond), stall: cmp.Or(o.Timeout, stallTime)}, nil
 }
 
 func newHTTP(config *tls.Config, timeout time.Duration) *http.Client {
@@ -200,7 +200,7 @@ func (c *Client) reachError(ctx context.Context, err error) error {
 		return &TrustError{fmt.Sprintf("cannot trust %s: its certificate is for other names (use the URL that certlab site shows): %v", c.base, wrongName)}
 	case errors.As(err, &invalid):
 		return &TrustError{fmt.Sprintf("cannot trust %s: %v (is the clock of this machine right? it is %s here)", c.base, invalid, time.Now().UTC().Format("2006-01-02 15:04:05 UTC"))}
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return &TrustError{fmt.Sprintf("cannot reach the controller: what answers at %s does not speak TLS (is the port right?)", c.base)}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("cannot reach the controller: nothing answers at %s (is it running, and the port right?)", c.base)

@@ -33,7 +33,7 @@ func (c *Client) AddSubmission(ctx context.Context, machine, name string, file i
 		return out, fmt.Errorf("cannot add %s: it is empty", name)
 	}
 	path := "/api/v1/machines/" + url.PathEscape(machine) + "/uploads/" + hex.EncodeToString(sum.Sum(nil))
-	offset, failures := int64(-1), 0
+	offset, most, failures := int64(-1), int64(-1), 0 // most: bytes that the controller has had
 	for {
 		next := offset
 		if offset < 0 {
@@ -45,7 +45,10 @@ func (c *Client) AddSubmission(ctx context.Context, machine, name string, file i
 		case err == nil && out.ID != "":
 			return out, nil
 		case err == nil && next > offset:
-			offset, failures = next, 0
+			offset = next
+			if next > most {
+				most, failures = next, 0
+			}
 			continue
 		case err == nil:
 			err = fmt.Errorf("the controller does not get beyond byte %d", offset)
