@@ -61,6 +61,10 @@ func (a *Agent) poll(ctx context.Context) {
 		for _, o := range p.Orders {
 			if err := a.takeOrder(o); err != nil {
 				taken = false
+				if queueFull(err) {
+					a.opts.Log.Debug("an order has to wait at the controller", "run", o.Run, "error", err)
+					continue
+				}
 				refusals.say(a.opts.Log.Error, "cannot take an order", "run", clip(o.Run, 100), "error", err)
 				a.trouble("orders", fmt.Sprintf("cannot take run %s from the controller: %v; it is asked for again", clip(o.Run, 100), err))
 			}
@@ -76,12 +80,18 @@ func (a *Agent) poll(ctx context.Context) {
 		}
 		switch {
 		case !taken:
-			a.pause(ctx, controller, backoff(refusals.times-1, min(a.opts.WriteRetry, a.opts.RetryLimit)))
+			a.pause(ctx, controller, backoff(max(0, refusals.times-1), min(a.opts.WriteRetry, a.opts.RetryLimit)))
 		case len(p.Orders)+len(p.Cancel)+len(p.Resend) > 0:
 			// They are repeated until our report of them, or the file, has arrived.
 			sleep(ctx, min(a.opts.ReportEvery, time.Second))
 		}
 	}
+}
+
+// queueFull reports whether a run was refused only because others wait, which is no trouble.
+func queueFull(err error) bool {
+	var e *requestError
+	return errors.As(err, &e) && e.status == http.StatusServiceUnavailable
 }
 
 // takeOrder queues an order, durably. An error means that it was not taken and may be taken when it comes again.
