@@ -159,4 +159,3 @@ func (s *Scenario) refusedParams(action, param string, good map[string]any) {
 		require.ErrorContains(s.t, ch.ValidateAction(major, action, params), param, "%s %s=%v", action, param, value)
 	}
 }
-
