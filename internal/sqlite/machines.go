@@ -12,7 +12,8 @@ import (
 )
 
 const machineColumns = `m.id, m.key, m.origin, m.hostname, m.architecture, m.system_id, m.product_uuid, m.base, m.kernel, m.unit, m.model_uuid,
-	m.created, m.seen, coalesce((SELECT id FROM runs WHERE runs.machine = m.id AND state = 'running' ORDER BY seq LIMIT 1), ''), m.seq`
+	m.created, m.seen, coalesce((SELECT id FROM runs INDEXED BY runs_open WHERE runs.machine = m.id AND state IN ('queued', 'running')
+	AND state = 'running' ORDER BY seq LIMIT 1), ''), m.seq`
 
 type machineRow struct {
 	cert.Machine

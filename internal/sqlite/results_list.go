@@ -98,10 +98,7 @@ func (db *DB) searchSubmissions(ctx context.Context, f ResultFilter, s *search) 
 		}
 	}
 	var w where
-	w.equal("s.machine", f.Machine)
-	w.equal("s.run", f.Run)
-	w.equal("s.id", f.Submission)
-	w.equal("s.plan", f.Plan)
+	w.narrowest(term{"s.id", f.Submission}, term{"s.run", f.Run}, term{"s.machine", f.Machine}, term{"s.plan", f.Plan})
 	if !f.Since.IsZero() {
 		s.where.add("s.received >= ?", micros(f.Since))
 	}

@@ -13,7 +13,7 @@ import (
 const runColumns = `r.id, r.machine, m.hostname, r.origin, r.requested_by, r.spec, r.state, r.created, r.started, r.finished, r.handed_out,
 	r.cancel_requested, r.failure, r.counts, r.seq,
 	coalesce((SELECT id FROM submissions s WHERE s.run = r.id ORDER BY s.seq DESC LIMIT 1), ''),
-	coalesce((SELECT counts FROM submissions s WHERE s.run = r.id AND s.index_state = 'indexed' ORDER BY s.seq DESC LIMIT 1), '')`
+	coalesce((SELECT counts FROM submissions s WHERE s.run = r.id AND +s.index_state = 'indexed' ORDER BY s.seq DESC LIMIT 1), '')`
 
 const runTables = " FROM runs r JOIN machines m ON m.id = r.machine"
 
@@ -59,10 +59,11 @@ type RunFilter struct {
 // Runs lists runs, the newest to the controller first, with their attempts but without their files.
 func (db *DB) Runs(ctx context.Context, f RunFilter, p Page) ([]cert.Run, string, error) {
 	var w where
-	w.equal("r.machine", f.Machine)
-	w.equal("r.state", f.State)
-	w.equal("r.origin", f.Origin)
-	w.equal("r.plan", f.Plan)
+	state, open := term{"r.state", f.State}, term{}
+	if f.State == string(cert.Queued) || f.State == string(cert.Running) {
+		state, open = open, state // few at any time
+	}
+	w.narrowest(term{"r.machine", f.Machine}, open, term{"r.plan", f.Plan}, state, term{"r.origin", f.Origin})
 	var before int64
 	if more, err := p.parse("r", &before); err != nil {
 		return nil, "", err
@@ -226,7 +227,7 @@ func (db *DB) UpdateRun(ctx context.Context, id string, absent func() (*cert.Run
 func (db *DB) OpenRuns(ctx context.Context, machine string, limit int) (orders, cancel []cert.Run, err error) {
 	rows, err := list(ctx, db.r, scanRun, "SELECT "+runColumns+runTables+` WHERE r.machine = ?1 AND (r.state IN ('queued', 'running'))
 		AND (r.cancel_requested OR (r.origin = 'order' AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.run = r.id)))
-		UNION ALL SELECT `+runColumns+runTables+` WHERE r.machine = ?1 AND r.state = 'cancelled' AND r.cancel_requested
+		UNION ALL SELECT `+runColumns+runTables+` WHERE r.machine = ?1 AND +r.state = 'cancelled' AND r.cancel_requested
 		AND EXISTS (SELECT 1 FROM attempts a WHERE a.run = r.id AND a.state IN ('queued', 'running'))
 		ORDER BY 15 LIMIT ?2`, machine, limit)
 	if err != nil {

@@ -42,11 +42,7 @@ type SubmissionFilter struct {
 // Submissions lists submissions, the newest first, without their system information.
 func (db *DB) Submissions(ctx context.Context, f SubmissionFilter, p Page) ([]cert.Submission, string, error) {
 	var w where
-	w.equal("s.machine", f.Machine)
-	w.equal("s.run", f.Run)
-	w.equal("s.plan", f.Plan)
-	w.equal("s.sha256", f.SHA256)
-	w.equal("s.index_state", f.IndexState)
+	w.narrowest(term{"s.run", f.Run}, term{"s.sha256", f.SHA256}, term{"s.machine", f.Machine}, term{"s.plan", f.Plan}, term{"s.index_state", f.IndexState})
 	var before int64
 	if more, err := p.parse("s", &before); err != nil {
 		return nil, "", err
