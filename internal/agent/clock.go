@@ -46,6 +46,9 @@ func (t *attempt) spent(rec record) time.Duration {
 		}
 		sum += elapsed
 		boot, at = k.BootID, began+elapsed
+		if k.Uptime == 0 {
+			boot = "" // a keeper of an older release, which did not say
+		}
 	}
 	switch boot {
 	case "":

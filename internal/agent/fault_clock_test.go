@@ -75,6 +75,7 @@ func TestFaultClockJumpsBetweenStarts(t *testing.T) {
 	t.Parallel()
 	a, _ := lone(t, obedient)
 	r := &run{rec: record{Start: 3, Run: order.Run{Report: order.Report{Run: "r1", Attempt: 1}}}}
+	a.bootID = "boot-1"
 	now := uptime()
 	wall := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for n, k := range []kept{
@@ -88,6 +89,11 @@ func TestFaultClockJumpsBetweenStarts(t *testing.T) {
 	}
 	spent := (&attempt{agent: a, run: r}).spent(r.rec)
 	require.InDelta(t, (10+5+20+30+10)*time.Second, spent, float64(30*time.Second), "what was measured, and what lay between within a boot")
+	// The keeper of an agent that was refreshed during the run does not say when it began.
+	older := kept{BootID: "boot-1", Elapsed: 30_000}
+	require.NoError(t, writeJSON(filepath.Join(a.startDir(&r.rec, 3), keepFile), older, 0o600))
+	a.bootID = "boot-1"
+	require.Equal(t, (10+5+20+30)*time.Second, (&attempt{agent: a, run: r}).spent(r.rec))
 	a.bootID = "boot-2" // rebooted since: how long that took, no clock has measured
 	spent = (&attempt{agent: a, run: r}).spent(r.rec)
 	require.InDelta(t, (10+5+20+30)*time.Second, spent, float64(30*time.Second))
