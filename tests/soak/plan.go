@@ -76,7 +76,7 @@ var allPlans = map[string]int{
 
 // Long is the soak of `make soak`.
 func Long(faults time.Duration) Profile {
-	return Profile{Machines: 3, Faults: faults, Between: 4 * time.Second, Runs: 6 * time.Second, Patience: 20 * time.Second, Settle: 12 * time.Minute,
+	return Profile{Machines: 3, Faults: faults, Between: 4 * time.Second, Runs: 6 * time.Second, Patience: 20 * time.Second, Settle: 20 * time.Minute,
 		Kinds: allFaults, Work: allWork, Plans: allPlans}
 }
 
