@@ -33,7 +33,7 @@ func TestFaultMachineRebootsWhileSomebodyWaits(t *testing.T) {
 		told := sync.OnceFunc(func() { close(sent) }) // a connection that turns out to be dead is replaced
 		ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { told() }})
 		go func() {
-			r, err := g.client.Run(ctx, id, time.Hour)
+			r, err := NewClient(g.dir).Run(ctx, id, time.Hour)
 			answers <- answer{r, err}
 		}()
 		select {
@@ -41,6 +41,9 @@ func TestFaultMachineRebootsWhileSomebodyWaits(t *testing.T) {
 		case <-time.After(30 * time.Second):
 			require.FailNow(t, "the request is not sent")
 		}
+		// Connections are accepted in their order: the one before this has been, too.
+		_, err := NewClient(g.dir).Status(context.Background())
+		require.NoError(t, err)
 		return answers
 	}
 	soon := func(answers <-chan answer) answer {
