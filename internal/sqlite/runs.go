@@ -81,17 +81,40 @@ func (db *DB) Runs(ctx context.Context, f RunFilter, p Page) ([]cert.Run, string
 	}
 	out := make([]cert.Run, len(rows))
 	for n := range rows {
-		if err := loadAttempts(ctx, db.r, &rows[n]); err != nil {
-			return nil, "", err
-		}
 		out[n] = rows[n].Run
 	}
-	return out, next, nil
+	return out, next, loadAllAttempts(ctx, db.r, out)
 }
 
+// loadAllAttempts gives each run its attempts, with one query: a page may have a thousand.
+func loadAllAttempts(ctx context.Context, q query, runs []cert.Run) error {
+	ids, at := make([]string, len(runs)), make(map[string]int, len(runs))
+	for n, r := range runs {
+		ids[n], at[r.ID] = r.ID, n
+	}
+	type row struct {
+		run string
+		cert.Attempt
+	}
+	all, err := list(ctx, q, func(s scanner) (r row, err error) {
+		r.Attempt, err = scanAttempt(scanFunc(func(dest ...any) error { return s.Scan(append([]any{&r.run}, dest...)...) }))
+		return r, err
+	}, "SELECT run, "+attemptColumns+" FROM attempts WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, number", mustJSON(ids))
+	for _, r := range all {
+		n := at[r.run]
+		runs[n].Attempts = append(runs[n].Attempts, r.Attempt)
+	}
+	return err
+}
+
+const attemptColumns = "number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions"
+
+type scanFunc func(dest ...any) error
+
+func (f scanFunc) Scan(dest ...any) error { return f(dest...) }
+
 func loadAttempts(ctx context.Context, q query, r *runRow) (err error) {
-	r.Attempts, err = list(ctx, q, scanAttempt, `SELECT number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions
-		FROM attempts WHERE run = ? ORDER BY number`, r.ID)
+	r.Attempts, err = list(ctx, q, scanAttempt, "SELECT "+attemptColumns+" FROM attempts WHERE run = ? ORDER BY number", r.ID)
 	return err
 }
 
