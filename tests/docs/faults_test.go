@@ -16,24 +16,17 @@ var (
 	namedTest = regexp.MustCompile("`((?:charms|cmd|internal|tests)[a-z/-]*) (Test\\w+)(?:/([^`]+))?`")
 )
 
-// TestFaultsAreDocumented finds every test of a fault in the list of faults, and every test that the list names in its package. The rows
+// TestEveryFaultIsDocumented finds every test of a fault in the list of faults, and every test that the list names in its package. The rows
 // of its tables each name one.
-func TestFaultsAreDocumented(t *testing.T) {
+func TestEveryFaultIsDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(filepath.Join(root, "docs", "reference", "faults.md"))
 	require.NoError(t, err)
 	packages := tests(t)
-	named := map[string]bool{}
-	for _, m := range namedTest.FindAllStringSubmatch(string(page), -1) {
-		p, ok := packages[m[1]]
-		require.True(t, ok, "%s: there is no such package with tests", m[0])
-		require.True(t, p.names[m[2]], "%s: there is no such test", m[0])
-		require.True(t, strings.Contains(p.text, m[3]), "%s: there is no such case", m[0])
-		named[m[1]+" "+m[2]] = true
-	}
+	named := requireTests(t, string(page), packages)
 	for dir, p := range packages {
 		for name := range p.names {
-			if strings.HasPrefix(name, "TestFault") && dir != "tests/docs" {
+			if strings.HasPrefix(name, "TestFault") {
 				require.True(t, named[dir+" "+name], "%s %s is not in docs/reference/faults.md", dir, name)
 			}
 		}
@@ -51,6 +44,28 @@ func TestFaultsAreDocumented(t *testing.T) {
 type testPackage struct {
 	names map[string]bool
 	text  string
+}
+
+// TestPromisesAreTested finds every test that the list of promises names.
+func TestPromisesAreTested(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join(root, "docs", "explanation", "promises.md"))
+	require.NoError(t, err)
+	require.Greater(t, len(requireTests(t, string(page), tests(t))), 20)
+}
+
+// requireTests finds the tests that a page names in their packages, and returns them.
+func requireTests(t *testing.T, page string, packages map[string]*testPackage) map[string]bool {
+	t.Helper()
+	named := map[string]bool{}
+	for _, m := range namedTest.FindAllStringSubmatch(page, -1) {
+		p, ok := packages[m[1]]
+		require.True(t, ok, "%s: there is no such package with tests", m[0])
+		require.True(t, p.names[m[2]], "%s: there is no such test", m[0])
+		require.True(t, strings.Contains(p.text, m[3]), "%s: there is no such case", m[0])
+		named[m[1]+" "+m[2]] = true
+	}
+	return named
 }
 
 // tests returns the packages that have tests, by their directories, without building them.
