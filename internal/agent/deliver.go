@@ -136,6 +136,9 @@ func (a *Agent) deliver(ctx context.Context, controller *remote, r *run) error {
 		return err
 	}
 	os.Rename(filepath.Join(a.runDir(id), askedFile), filepath.Join(a.runDir(id), deliveredFile))
+	if len(rec.Run.Files) == 0 {
+		os.RemoveAll(a.spoolDir(id)) // it is empty; should this fail, the next start does it
+	}
 	a.opts.Log.Info("run delivered", "run", id)
 	return nil
 }

@@ -122,6 +122,8 @@ func newRig(t *testing.T, path string) *rig {
 		ReportEvery: 20 * time.Millisecond, RetryLimit: 100 * time.Millisecond, PollWait: time.Second}
 	g.boot("boot-1")
 	require.NoError(t, os.MkdirAll(g.dir, 0o700))
+	g.opts.TempDir = filepath.Join(dir, "tmp") // so that a test whose run goes on to its end leaves nothing
+	require.NoError(t, os.Mkdir(g.opts.TempDir, 0o700))
 	g.desired = order.AgentDesired{
 		Checkbox:       order.CheckboxSource{Source: "path", Path: path},
 		ProviderPaths:  []string{provider},
