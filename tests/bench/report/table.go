@@ -103,7 +103,11 @@ func Excerpt(rows []Row, known Known) string {
 		}
 		name := worst.Name()
 		if cases > 1 {
-			name = fmt.Sprintf("%s, worst of %d: %s", worst.Measure, cases, worst.Case)
+			which := "worst"
+			if worst.Goal.Kind == "" {
+				which = "largest"
+			}
+			name = fmt.Sprintf("%s, %s of %d: %s", worst.Measure, which, cases, worst.Case)
 		}
 		writeRow(&out, worst, name, known)
 	}
