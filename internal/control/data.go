@@ -53,11 +53,11 @@ func (d Data) OpenDatabase(ctx context.Context) (*sqlite.DB, error) {
 				d.Database(), what)
 		}
 	}
-	db, err := sqlite.Open(ctx, d.Database())
+	db, err := sqlite.OpenAlone(ctx, d.Database())
 	if sqlite.Full(err) {
 		// What was kept for this moment makes room for the log that SQLite needs even to read.
 		if os.Remove(filepath.Join(d.Dir, ballastName)) == nil {
-			db, err = sqlite.Open(ctx, d.Database())
+			db, err = sqlite.OpenAlone(ctx, d.Database())
 		}
 	}
 	if sqlite.Full(err) {

@@ -20,7 +20,7 @@ const (
 func (l *Lab) integrityLoop(ctx context.Context) error {
 	next := time.After(integrityDelay)
 	if damage, _, _ := l.DB.Trouble(); damage != nil {
-		nudge(l.locate)
+		l.noticed() // an earlier process has found it
 	}
 	for {
 		select {

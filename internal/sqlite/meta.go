@@ -79,7 +79,7 @@ func setMeta(ctx context.Context, tx *sql.Tx, name, text string) error {
 	return nil
 }
 
-// A LostLog is what a write-ahead log that was damaged on disk has cost. See openLog.
+// A LostLog is what a write-ahead log that was damaged on disk has cost. See openlog.go.
 type LostLog struct {
 	Found        time.Time `json:"found"`
 	Transactions int       `json:"transactions"` // at most

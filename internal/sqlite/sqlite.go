@@ -142,7 +142,6 @@ func (db *DB) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	if err := db.writable(); err != nil {
 		return err
 	}
-	db.step("begin")
 	if err := db.transact(ctx, fn); err != nil {
 		return db.note("writing", err)
 	}
