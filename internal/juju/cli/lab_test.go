@@ -5,7 +5,7 @@ import (
 	"bytes"
 	"container/heap"
 	"context"
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,22 +28,22 @@ import (
 	"certlab/internal/juju/cli"
 )
 
-// jujuc is the hook tools' program, built once.
-var jujuc string
+// jujuc is the hook tools' program, and testclient the shell lines' juju, built once.
+var jujuc, testclient string
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "juju" {
-		os.Exit(client())
-	}
 	dir, err := os.MkdirTemp("", "jujucli")
 	if err != nil {
 		panic(err)
 	}
 	jujuc = filepath.Join(dir, "jujuc")
-	build := exec.Command("go", "build", "-trimpath", "-o", jujuc, "certlab/cmd/jujuc")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("cannot build jujuc: %v\n%s", err, out))
+	testclient = filepath.Join(dir, "juju")
+	for path, program := range map[string]string{jujuc: "certlab/cmd/jujuc", testclient: "certlab/internal/juju/cli/testclient"} {
+		build := exec.Command("go", "build", "-trimpath", "-o", path, program)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			panic(fmt.Sprintf("cannot build %s: %v\n%s", program, err, out))
+		}
 	}
 	// Replays wait for agents most of their time, so more of them than processors run at once.
 	flag.Parse()
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// The transcripts' commands are shell lines, so a shell runs them, and their `juju` is this test's own program, which asks the test.
+// The transcripts' commands are shell lines, so a shell runs them, and their `juju` is a small program that asks the test.
 type (
 	request struct {
 		Args []string
@@ -67,24 +67,6 @@ type (
 	}
 )
 
-func client() int {
-	conn, err := net.Dial("unix", os.Getenv("JUJU_TEST_SOCKET"))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 99
-	}
-	defer conn.Close()
-	dir, _ := os.Getwd()
-	var r response
-	if err := errors.Join(gob.NewEncoder(conn).Encode(request{os.Args[1:], dir}), gob.NewDecoder(conn).Decode(&r)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 99
-	}
-	os.Stdout.Write(r.Stdout)
-	os.Stderr.Write(r.Stderr)
-	return r.Code
-}
-
 // A lab is the model of the transcripts with unit agents that run the transcripts' charms.
 type lab struct {
 	t     *testing.T
@@ -93,8 +75,9 @@ type lab struct {
 	model *juju.Model
 	clock *clock
 
-	mu     sync.Mutex
-	agents map[string]context.CancelFunc // of units whose agents run
+	waiting sync.WaitGroup // for shortOf's actions
+	mu      sync.Mutex
+	agents  map[string]context.CancelFunc // of units whose agents run
 	// still are applications and units whose agents are kept from running.
 	still map[string]bool
 }
@@ -226,14 +209,13 @@ func (l *lab) pass(n int) {
 
 func (l *lab) release() { require.NoError(l.t, os.RemoveAll(filepath.Join(l.root, "gate"))) }
 
-// sleepScript is the charms' sleep: it takes a pass where there is a gate, and is real otherwise.
+// sleepScript is the charms' sleep: it takes a pass where there is a gate, and no time otherwise. How long something takes is in no transcript.
 const sleepScript = `#!/bin/sh
 g=%s/gate
 while [ -d $g ]; do
  for f in $g/pass*; do rm "$f" 2>/dev/null && exit 0; done
  /bin/sleep 0.05
 done
-exec /bin/sleep "$@"
 `
 
 // keepStill keeps the agents of these applications and units from starting, and lets those of all others.
@@ -370,10 +352,8 @@ func (l *lab) serve() {
 	var wg sync.WaitGroup
 	listener, err := net.Listen("unix", filepath.Join(l.root, "juju.sock"))
 	require.NoError(l.t, err)
-	self, err := os.Executable()
-	require.NoError(l.t, err)
 	require.NoError(l.t, os.MkdirAll(filepath.Join(l.root, "bin"), 0o755))
-	require.NoError(l.t, os.Symlink(self, filepath.Join(l.root, "bin", "juju")))
+	require.NoError(l.t, os.Symlink(testclient, filepath.Join(l.root, "bin", "juju")))
 	l.t.Cleanup(func() {
 		cancel()
 		listener.Close()
@@ -389,12 +369,12 @@ func (l *lab) serve() {
 			wg.Go(func() {
 				defer conn.Close()
 				var r request
-				if gob.NewDecoder(conn).Decode(&r) != nil {
+				if json.NewDecoder(conn).Decode(&r) != nil {
 					return
 				}
 				var out, errs bytes.Buffer
 				code := cli.Main(ctx, cli.Env{Model: l.model, Dir: r.Dir, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Location: time.UTC}, r.Args)
-				gob.NewEncoder(conn).Encode(response{out.Bytes(), errs.Bytes(), code})
+				json.NewEncoder(conn).Encode(response{out.Bytes(), errs.Bytes(), code})
 			})
 		}
 	})

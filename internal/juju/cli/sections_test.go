@@ -115,14 +115,32 @@ func (l *lab) failed(unit string, attempt int) {
 	})
 }
 
-// shortOf lets an action take n of its steps and no more, with much more time for them than they have.
+// shortOf lets the next action take n of its steps and no more, in no time; then what waits for it waits in a hurry.
 func (l *lab) shortOf(n int) {
 	l.hold()
 	l.pass(n)
-	l.clock.run(0.2)
+	l.clock.run(0)
+	earlier := l.model.Snapshot().Tasks
+	l.waiting.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		defer cancel()
+		err := l.model.Wait(ctx, func(s *juju.State) bool {
+			for id, task := range s.Tasks {
+				if earlier[id] == nil && task.Status == juju.TaskRunning && len(task.Log) >= n {
+					return true
+				}
+			}
+			return false
+		})
+		if err != nil {
+			l.t.Errorf("the action does not get to its step %d: %v", n, err)
+		}
+		l.clock.run(20)
+	})
 }
 
 func (l *lab) plenty() {
+	l.waiting.Wait()
 	l.release()
 	l.clock.run(1)
 }
@@ -270,11 +288,16 @@ var sections = []section{
 				l.settled()
 				l.shortOf(1)
 			},
+			"3-run-wait.txt:73": func(l *lab) { // that one goes on running
+				l.waiting.Wait()
+				l.clock.run(1)
+			},
 		},
 		atOnce: at("3-run-wait.txt", 61, 73, 80, 87, 94), anyOrder: at("3-run-params.txt", 213, 228)},
 	{name: "run on a lost unit", parts: []part{{file: "3-run.txt", from: 343}}, seed: func(l *lab) {
 		deployed(l)
 		l.stop("worker/2")
+		l.clock.run(20)
 	}},
 	{name: "cancel pending tasks", parts: []part{{file: "3-run-cancel.txt", to: 147}}, seed: func(l *lab) {
 		deployed(l)
@@ -392,7 +415,10 @@ var sections = []section{
 	}, atOnce: at("4-reboot.txt", 16)},
 	{name: "remove applications", parts: []part{{file: "4-remove-app.txt", to: 101}, {file: "4-remove-app.txt", from: 204, to: 211}}, seed: withoutMachine4(refreshed)},
 
-	{name: "exec", parts: []part{{file: "5-exec.txt"}}, seed: deployed},
+	{name: "exec", parts: []part{{file: "5-exec.txt"}}, seed: deployed, before: map[string]func(*lab){
+		"5-exec.txt:89": func(l *lab) { l.shortOf(0) },
+		"5-exec.txt:94": func(l *lab) { l.plenty() },
+	}},
 	{name: "show", parts: []part{{file: "5-show.txt"}}, seed: deployed, secrets: []string{agentCreds, tok}, before: map[string]func(*lab){
 		"5-show.txt:640": func(l *lab) {
 			for range 10 {
@@ -408,7 +434,10 @@ var sections = []section{
 		},
 	}},
 
-	{name: "action results", parts: []part{{file: "6-action-results.txt", to: 473}}, seed: deployed},
+	{name: "action results", parts: []part{{file: "6-action-results.txt", to: 473}}, seed: func(l *lab) {
+		deployed(l)
+		l.clock.run(0.1) // 300 processes in an action that is given a minute
+	}},
 	{name: "action results kept", parts: []part{{file: "6-action-results.txt", from: 473}}, seed: refreshed, secrets: []string{agentCreds}},
 	{name: "secrets", parts: []part{{file: "6-secrets.txt"}}, seed: withSecrets,
 		secrets:  []string{agentCreds, tok, "2cclnui10kgqclcut0tg", "nvhcqht55l85forono8g", "2q2caerui59j8061ctg0", "s231qnfgsn1q2hdkpdjg", "752n1989jts5ang4i7dg", "gulm6d6d52l5kumeq38g"},
