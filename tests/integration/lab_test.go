@@ -41,7 +41,13 @@ func TestLab(t *testing.T) {
 		{"an engineer starts a run at the controller", testOrder},
 		{"a reboot in a noreturn job goes on and passes", testReboot},
 		{"a power cut in a job is resumed and not a pass", testPowerCut},
-		{"charms are refreshed in the middle of a run", testRefresh},
+		{"Fault: three machines are in the middle of a run", testBeginFaults},
+		{"Fault: Pebble is killed in the middle of a run and comes back", testPebbleKilled},
+		{"Fault: dispatch is killed while run-suite waits", testDispatchKilled},
+		{"Fault: a machine reboots while run-suite waits", testRebootWhileWaiting},
+		{"Fault: the controller is killed in the middle of runs", testControllerKilled},
+		{"Fault: the runs that faults have hit are whole", testEndFaults},
+		{"Fault: charms are refreshed in the middle of a run, forwards and back", testRefresh},
 		{"without the relation the access ends and the results stay", testRelation},
 		{"a second controller unit is blocked", testSecondController},
 		{"a backup is restored", testBackup},
@@ -339,21 +345,6 @@ func testPowerCut(t *testing.T, l *lab) {
 		s := l.submission(t, run)
 		require.Contains(t, []string{"fail", "crash"}, s.outcome(t, c.job))
 		require.Equal(t, s.Counts, k.counts(t))
-	}
-}
-
-func testRefresh(t *testing.T, l *lab) {
-	run := l.start(t, "checkbox/0", slow)
-	l.testing(t, "checkbox/0", run, "slow")
-	l.mustJuju(t, "refresh", "cert-controller", "--path", l.charm("cert-controller"))
-	l.mustJuju(t, "refresh", "checkbox", "--path", l.charm("checkbox"))
-	k := l.finished(t, "checkbox/0", run, 6*time.Minute)
-	require.Equal(t, "completed", k.str("state"), "%v", k)
-	require.Empty(t, k.str("interruptions"))
-	s := l.submission(t, run)
-	require.Equal(t, "pass", s.outcome(t, "slow"))
-	for _, unit := range machines {
-		l.waitUnit(t, unit, "active", "enrolled", 2*time.Minute)
 	}
 }
 

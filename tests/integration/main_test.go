@@ -29,6 +29,7 @@ type lab struct {
 	dir     string   // the local lab's directory; empty with a real Juju
 	root    string   // of the repository
 	config  string   // XDG_CONFIG_HOME of the certlab client
+	faults  *faults  // what the steps about faults share
 }
 
 // result of a command.
@@ -37,6 +38,7 @@ type result struct {
 	stdout string
 	stderr string
 	code   int
+	err    error // it could not be run, or has not ended
 }
 
 func (r result) String() string {
@@ -49,6 +51,14 @@ func (l *lab) local() bool { return l.dir != "" }
 // exec runs a program with a deadline and returns what it printed.
 func (l *lab) exec(t *testing.T, args ...string) result {
 	t.Helper()
+	r := l.command(args[0], args[1:]...)
+	require.NoError(t, r.err, "%s", r)
+	return r
+}
+
+// command is exec for a goroutine of its own: it leaves to the caller what is wrong.
+func (l *lab) command(name string, args ...string) result {
+	args = append([]string{name}, args...)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
@@ -57,11 +67,13 @@ func (l *lab) exec(t *testing.T, args ...string) result {
 	cmd.Env = append(os.Environ(), "CERTLAB_LAB="+l.dir, "XDG_CONFIG_HOME="+l.config)
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
-	require.NoError(t, ctx.Err(), "%v did not end\n%s%s", args, &stdout, &stderr)
+	r := result{args: args, stdout: stdout.String(), stderr: stderr.String(), code: -1, err: ctx.Err()}
 	if cmd.ProcessState == nil {
-		require.NoError(t, err)
+		r.err = err
+		return r
 	}
-	return result{args, stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	r.code = cmd.ProcessState.ExitCode()
+	return r
 }
 
 // jujuCmd runs Juju's command and returns what it printed, whatever its exit code.
@@ -119,6 +131,15 @@ func (l *lab) ask(t *testing.T, unit, action string, params ...string) task {
 	r := l.jujuCmd(t, append(args, "--format", "json", "--wait", "20s")...)
 	var tasks map[string]task
 	require.NoError(t, json.Unmarshal([]byte(r.stdout), &tasks), "%s", r)
+	return tasks[unit]
+}
+
+// taskOf reads the task of one unit, which is empty if it was not printed: juju has given up waiting, say.
+func taskOf(r result, unit string) task {
+	var tasks map[string]task
+	if json.Unmarshal([]byte(r.stdout), &tasks) != nil {
+		return task{Message: r.String()}
+	}
 	return tasks[unit]
 }
 
