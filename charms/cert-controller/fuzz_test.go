@@ -19,7 +19,7 @@ func FuzzOptions(f *testing.F) {
 		return text
 	}
 	good := options{Port: 8443, BindAddress: "10.0.0.1", ExternalURL: "https://lab.example.com", SiteName: "Lab", MinFreeSpace: 100, RetentionDays: 90, MaxSubmissionSize: 512, LogLevel: "info"}
-	fuzztest.Run(f, 3000, [][]byte{seed(good), seed(options{}), seed(options{Port: 1, LogLevel: "debug", BindAddress: "::"})}, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, [][]byte{seed(good), seed(options{}), seed(options{Port: 1, LogLevel: "debug", BindAddress: "::"})}, func(t *testing.T, data []byte) {
 		var o options
 		if json.Unmarshal(data, &o) != nil {
 			return

@@ -14,7 +14,7 @@ import (
 // FuzzAssignments: what an operator or an action assigns becomes variables that a launcher can hold, or is refused with its line.
 func FuzzAssignments(f *testing.F) {
 	seeds := fuzztest.Seeds("A=1,B=2", "# x\n a::b = c\r\n", "PATH=/bin\nA=b=c\n\n", "com.canonical.certification::has_camera=yes")
-	fuzztest.Run(f, 3000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
 		for _, parse := range []func(string, []string) (map[string]string, error){parseEnvironment, parseManifest} {
 			values, err := parse("environment", splitList(string(data)))
 			if fuzztest.Error(t, err); err != nil {
@@ -46,7 +46,7 @@ func FuzzOptions(f *testing.F) {
 	deb, path := good, good
 	deb.Source, deb.Channel = "deb", "ppa:checkbox-dev/stable"
 	path.Source, path.Path = "path", "/opt/checkbox/bin/checkbox-cli"
-	fuzztest.Run(f, 3000, [][]byte{seed(good), seed(deb), seed(path), seed(options{})}, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, [][]byte{seed(good), seed(deb), seed(path), seed(options{})}, func(t *testing.T, data []byte) {
 		var o options
 		if json.Unmarshal(data, &o) != nil {
 			return

@@ -33,7 +33,7 @@ func FuzzSpec(f *testing.F) {
 		encoded(f, order.RunRequest{ID: "r1", Origin: order.FromAction}),
 		encoded(f, order.Poll{Orders: []order.Order{{Run: "r1", Created: time.Unix(1, 0).UTC(), Spec: order.Spec{Plan: "a::b"}}}, Cancel: []string{"r2"}}),
 	}
-	fuzztest.Run(f, 2000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 400, seeds, func(t *testing.T, data []byte) {
 		var spec order.Spec
 		if json.Unmarshal(data, &spec) != nil {
 			return
@@ -63,7 +63,7 @@ func FuzzState(f *testing.F) {
 	for _, name := range []string{"var/lib/cloud/data", "sys/class/dmi/id", "etc"} {
 		require.NoError(f, os.MkdirAll(filepath.Join(dir, name), 0o755))
 	}
-	fuzztest.Run(f, 500, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 120, seeds, func(t *testing.T, data []byte) {
 		require.NoError(t, os.WriteFile(path, data, 0o600))
 		d, sum, err := readDesired(dir, order.AgentDesiredFile)
 		if fuzztest.Error(t, err); err == nil {
@@ -121,7 +121,7 @@ func FuzzAnswers(f *testing.F) {
 	require.NoError(f, os.WriteFile(path, []byte("content"), 0o600))
 	seeds := fuzztest.Seeds("200\n7\n{\"sha256\":\"x\",\"size\":7}", "204\n3\n", "409\n-1\n{\"error\":{\"code\":\"conflict\",\"message\":\"no\"},\"missing\":[\"a\"]}", "500\n\n{\"error\":\"plain\"}",
 		"200\n\n{\"orders\":[{\"run\":\"r1\",\"created\":\"2026-01-01T00:00:00Z\",\"spec\":{\"plan\":\"a::b\"}}],\"cancel\":[\"x\"]}", "302\n1\n<html>")
-	fuzztest.Run(f, 500, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 120, seeds, func(t *testing.T, data []byte) {
 		r := &remote{client: &http.Client{Transport: says(data)}, now: time.Now, urls: []string{"https://10.0.0.1:8443"}}
 		ctx := t.Context()
 		var poll order.Poll

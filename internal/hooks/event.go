@@ -176,7 +176,7 @@ func parseEvent(vars map[string]string) (Event, error) {
 	}
 	if e.RelationID != "" {
 		kind, ok := strings.CutPrefix(name, e.Relation+"-")
-		if e.Relation == "" || !ok {
+		if e.Relation == "" || !ok || kind == "" {
 			return Event{}, fmt.Errorf("hook %q does not belong to JUJU_RELATION %q", name, e.Relation)
 		}
 		if endpoint, number, ok := strings.Cut(e.RelationID, ":"); !ok || endpoint != e.Relation || !isNumber(number) {
@@ -187,7 +187,7 @@ func parseEvent(vars map[string]string) (Event, error) {
 	if e.StorageID != "" {
 		storage, _, _ := strings.Cut(e.StorageID, "/")
 		kind, ok := strings.CutPrefix(name, storage+"-")
-		if !ok {
+		if !ok || kind == "" {
 			return Event{}, fmt.Errorf("hook %q does not belong to JUJU_STORAGE_ID %q", name, e.StorageID)
 		}
 		e.Kind = Kind(kind)

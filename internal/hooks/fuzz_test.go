@@ -17,7 +17,7 @@ import (
 )
 
 func FuzzParseEnv(f *testing.F) {
-	fuzztest.Run(f, 3000, fuzztest.Files(f, 1<<16, "testdata/env/*.env"), func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, fuzztest.Files(f, 1<<16, "testdata/env/*.env"), func(t *testing.T, data []byte) {
 		env, event, err := ParseEnv(strings.Split(string(data), "\n"))
 		if err != nil {
 			fuzztest.Clean(t, err.Error())
@@ -59,7 +59,7 @@ func toolOutputs(f *testing.F) [][]byte {
 // FuzzToolOutput: whatever a hook tool prints, each reader of it either understands it or says that it does not, without showing
 // it: it may be a secret.
 func FuzzToolOutput(f *testing.F) {
-	fuzztest.Run(f, 300, toolOutputs(f), func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 100, toolOutputs(f), func(t *testing.T, data []byte) {
 		ctx := t.Context()
 		for name, read := range map[string]func(u *Unit) error{
 			"leader":       func(u *Unit) error { _, err := u.IsLeader(ctx); return err },
@@ -107,7 +107,7 @@ func FuzzConfig(f *testing.F) {
 		S     string   `config:"s"`
 		Sec   SecretID `config:"sec"`
 	}
-	fuzztest.Run(f, 2000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
 		var got options
 		if err := unitThatHears(data).Config(t.Context(), &got); err != nil {
 			for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -129,7 +129,7 @@ func FuzzText(f *testing.F) {
 	seeds := fuzztest.Seeds("8443/tcp", "9000-9010/udp", "icmp", "80", "65536/tcp", "2-1/tcp",
 		"a\nb", "\x1b[31mred", "é\xff", strings.Repeat("é", 300),
 		"hunter22\nin hunter22 it is", "a long secret\ntext without it", "multi=line=value\nmulti=line=value")
-	fuzztest.Run(f, 3000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
 		checkPort(t, string(data))
 		checkOneLine(t, string(data))
 		checkMask(t, string(data))

@@ -30,7 +30,7 @@ func FuzzHookTools(f *testing.F) {
 		"secret-add user=abc\nsecret-set secret:x user=def --expire 1h --rotate daily", "storage-add data=3\nstorage-list", "open-port 80-90/udp\nopen-port 85\nopened-ports",
 		"state-set a=b\nstate-get\nstate-delete a", "action-set a.b=c a.d=e\naction-fail no\naction-log hi", "juju-reboot --now", "network-get cluster --format json", "goal-state", "status-set active -- -x")...)
 	models := probeModels{}
-	fuzztest.Run(f, 1000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 200, seeds, func(t *testing.T, data []byte) {
 		calls, stdin, _ := strings.Cut(string(data), "\n---\n")
 		if strings.Count(calls, "\n") > 20 {
 			return
@@ -81,7 +81,7 @@ func (p probeModels) fresh(t *testing.T, version string) *Model {
 func FuzzWords(f *testing.F) {
 	seeds := fuzztest.Seeds("rootfs,1,100M", "4G", "1e3T", "NaNM", "secret:9m4e2mr0ui3e8a215n4g", "secret://e9824888-ad46-4197-8a05-f3d6e755c569/9m4e2mr0ui3e8a215n4g",
 		"10.77.0.11/24", "fe80::1", "8080-8090/tcp", "icmp", "a=b", "0x10", "1.5", "true", "update-status-hook-interval=5m")
-	fuzztest.Run(f, 3000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
 		text := string(data)
 		if d, err := ParseDirective(text); err == nil {
 			require.Positive(t, d.Count)
@@ -123,7 +123,7 @@ func FuzzCharmFiles(f *testing.F) {
 		}
 		seeds = append(seeds, []byte(strings.Join(parts, "\x00")))
 	}
-	fuzztest.Run(f, 500, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 100, seeds, func(t *testing.T, data []byte) {
 		texts := map[string]string{}
 		for i, part := range strings.SplitN(string(data), "\x00", len(names)) {
 			texts[names[i]] = part

@@ -17,7 +17,7 @@ func FuzzUnitFile(f *testing.F) {
 	seeds := fuzztest.Seeds(
 		"[Unit]\nAfter=a\n[Service]\nExecStart=-/bin/x \"a b\" \\\n c\nEnvironment=A=1\nRestartSec=1min 2s\nKillSignal=9\n",
 		"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo ${A} $$ %i %n'\nExecStop=/bin/y\nUser=root\nUMask=0077\nOOMScoreAdjust=-900\nSuccessExitStatus=143 SIGKILL\n[Install]\nWantedBy=multi-user.target\n")
-	fuzztest.Run(f, 3000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 200, seeds, func(t *testing.T, data []byte) {
 		u := newUnitFile("x@y.service")
 		err := u.parse(strings.NewReader(string(data)))
 		if err == nil {
@@ -46,7 +46,7 @@ func FuzzWords(f *testing.F) {
 	f.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "file")
 	now := time.Date(2026, 3, 1, 23, 30, 0, 0, time.UTC)
-	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 200, seeds, func(t *testing.T, data []byte) {
 		text := string(data)
 		require.NoError(t, os.WriteFile(path, data, 0o600))
 		env, err := readEnvironment(path)

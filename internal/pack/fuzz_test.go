@@ -37,7 +37,7 @@ func FuzzBundle(f *testing.F) {
 		"a: &a [*a]", "a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b]\nd: [*c,*c,*c,*c]\n", "applications: {y: {charm: x, options: {no: on}}}", "applications:\n  ? [a]\n  : b")...)
 	dir := shmDir(f)
 	path := filepath.Join(dir, "charmcraft.yaml")
-	fuzztest.Run(f, 300, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 80, seeds, func(t *testing.T, data []byte) {
 		require.NoError(t, os.WriteFile(path, data, 0o600))
 		checkProblems(t, VerifyBundle(path, dir))
 		_, err := LoadProject(path)
@@ -64,7 +64,7 @@ func FuzzCharm(f *testing.F) {
 		"config.yaml", "options: {a: {type: string, default: b}}\n", "actions.yaml", "go: {description: g, params: {x: {type: integer}}}\n", "dispatch", "#!/bin/sh\n", "icon.svg", "<svg viewBox='0 0 100 100'/>", "LICENSE", "l", "README.md", "r"}
 	seeds := [][]byte{[]byte(strings.Join(parts, "\x00")), pack(parts)}
 	path := filepath.Join(shmDir(f), "demo.charm")
-	fuzztest.Run(f, 300, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 80, seeds, func(t *testing.T, data []byte) {
 		if !bytes.HasPrefix(data, []byte("PK")) {
 			data = pack(strings.Split(string(data), "\x00"))
 		}

@@ -89,7 +89,7 @@ func FuzzRead(f *testing.F) {
 	seeds := fuzztest.Files(f, 1<<20, "testdata/v2.9.1-odd.tar.xz", "testdata/v5.0.0-odd.tar.xz")
 	seeds = append(seeds, []byte(document), []byte(`<testsuites><testcase name="a"><failure>&lt;</failure></testcase></testsuites>`),
 		[]byte("\x1f\x8b\x08"), []byte("PK\x03\x04"), []byte("\uFEFF{}"), hostile.Store(nil), hostile.Store(tarball(f, file{name: "submission.json", body: document})))
-	fuzztest.Run(f, 1000, seeds, checkSubmission)
+	fuzztest.Run(f, 120, seeds, checkSubmission)
 }
 
 // FuzzTar changes what is packed, which changing packed bytes hardly ever does past the checksums.
@@ -103,7 +103,7 @@ func FuzzTar(f *testing.F) {
 		require.NoError(f, err)
 		seeds = append(seeds, unxz(f, data))
 	}
-	fuzztest.Run(f, 1000, seeds, func(t *testing.T, data []byte) { checkSubmission(t, hostile.Store(data)) })
+	fuzztest.Run(f, 120, seeds, func(t *testing.T, data []byte) { checkSubmission(t, hostile.Store(data)) })
 }
 
 func FuzzJSON(f *testing.F) {
@@ -114,7 +114,7 @@ func FuzzJSON(f *testing.F) {
 	}
 	large, _ := members(f, "v7.3.0-large")
 	seeds = append(seeds, large[:min(len(large), 40_000)])
-	fuzztest.Run(f, 1000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 120, seeds, func(t *testing.T, data []byte) {
 		checkSubmission(t, append([]byte("{"), bytes.TrimPrefix(data, []byte("{"))...))
 	})
 }
@@ -129,7 +129,7 @@ func FuzzJUnit(f *testing.F) {
 		_, junit := members(f, sample)
 		seeds = append(seeds, junit)
 	}
-	fuzztest.Run(f, 1000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 120, seeds, func(t *testing.T, data []byte) {
 		checkSubmission(t, append([]byte("<"), bytes.TrimPrefix(data, []byte("<"))...))
 	})
 }
@@ -142,7 +142,7 @@ func FuzzCopy(f *testing.F) {
 	}
 	odd, _ := members(f, "v2.9.1-odd")
 	seeds = append(seeds, odd)
-	fuzztest.Run(f, 500, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 80, seeds, func(t *testing.T, data []byte) {
 		var e *results.Error
 		for _, path := range [][]string{{"system_information", "j", "outputs", "payload"}, {"results"}, {}} {
 			err := results.CopyValue(io.Discard, bytes.NewReader(data), fuzzLimits, path...)

@@ -22,7 +22,7 @@ func FuzzOutputs(f *testing.F) {
 		"checkbox-ng: 1.18.1\ncheckbox-support: 0.22\n", "7.3.0.dev12\n", "ERROR:x\n\nProblems:\n- [a] b: c\n- d\n", "setup(\n  name = 'p',\n  namespace=N_('a.b'),\n version=\"1.0\")\n",
 		"--[ Running job 1 / 9. x\nID: a::b\nOutcome: job passed\nTraceback (most recent call last):\nValueError: \x1b[31mno\n",
 	)...)
-	fuzztest.Run(f, 1000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 200, seeds, func(t *testing.T, data []byte) {
 		out := string(data)
 		v, err := ParseVersion(out)
 		if fuzztest.Error(t, err); err == nil {
@@ -78,7 +78,7 @@ func FuzzSession(f *testing.F) {
 	seeds := fuzztest.Seeds(
 		`{"version":7,"session":{"metadata":{"title":"t","app_blob":"eyJ0ZXN0cGxhbl9pZCI6ImE6OmIiLCJkZXNjcmlwdGlvbiI6ImQifQ==","flags":["incomplete"],"running_job_name":"a::b"},"results":{"a::b":[{"outcome":"pass","comments":"x"}],"c":[]}}}`,
 		`{"session":{"metadata":{"running_job_name":null},"results":null}}`)
-	fuzztest.Run(f, 1500, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 400, seeds, func(t *testing.T, data []byte) {
 		var s Session
 		fuzztest.Error(t, s.decode(bytes.NewReader(data)))
 		var packed bytes.Buffer
@@ -101,7 +101,7 @@ func FuzzLauncher(f *testing.F) {
 	}
 	plain, err := Launcher{Plan: "p", Title: "t", Environment: map[string]string{"A": "v"}, Exclude: []string{"p"}, Manifest: map[string]string{"a": "b"}}.Text(CapabilitiesOf(Version{7, 3, 0}))
 	require.NoError(f, err)
-	fuzztest.Run(f, 1500, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 400, seeds, func(t *testing.T, data []byte) {
 		var in input
 		if json.Unmarshal(data, &in) != nil {
 			return

@@ -22,7 +22,7 @@ func FuzzProtocol(f *testing.F) {
 	require.NoError(f, Write(&exec, Request{Exec: &Exec{Unit: "a/0", Script: "ls"}}))
 	huge := binary.BigEndian.AppendUint32(nil, MaxMessage)
 	seeds := append([][]byte{framed.Bytes(), exec.Bytes(), huge}, fuzztest.Seeds("-u\nchekbox/0\nls -l", "unit-a-0\n--\nls\n-l", "--unit=a/0\necho 'x'", "a/0")...)
-	fuzztest.Run(f, 3000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
 		var req Request
 		if Read(bytes.NewReader(data), &req) == nil {
 			var again bytes.Buffer

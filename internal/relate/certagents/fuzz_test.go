@@ -53,7 +53,7 @@ func FuzzController(f *testing.F) {
 		textOf(f, Controller{URLs: []string{"https://10.0.0.11:8443", "https://[fd00::1]:8443"}, CAs: []string{ca, ca}}.Encode()),
 		textOf(f, Controller{}.Encode()), textOf(f, map[string]string{"urls": "[]"}), textOf(f, map[string]string{"urls": `["http://x"]`, "cas": `["x"]`}),
 	}
-	fuzztest.Run(f, 2000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
 		got, err := DecodeController(bagOf(data))
 		if fuzztest.Error(t, err); err != nil {
 			require.Zero(t, got)
@@ -72,7 +72,7 @@ func FuzzAgent(f *testing.F) {
 		textOf(f, Agent{PublicKey: public, Identity: order.Identity{Hostname: "node-1", SystemID: "abc123", ProductUUID: "x", Architecture: "amd64", Base: "ubuntu@24.04"}}.Encode()),
 		textOf(f, Agent{}.Encode()), textOf(f, map[string]string{"public-key": `"eA=="`, "identity": `{"hostname":"a"}`}),
 	}
-	fuzztest.Run(f, 2000, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
 		got, err := DecodeAgent(bagOf(data))
 		if fuzztest.Error(t, err); err != nil {
 			require.True(t, errors.Is(err, ErrNotReady) || got == Agent{})

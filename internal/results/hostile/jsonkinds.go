@@ -103,7 +103,7 @@ func around(r *rand.Rand, value string) []byte {
 }
 
 func jsonDeep(_ *Maker, r *rand.Rand, _ sample) Input {
-	n := pick(r, []int{60, 64, 65, 100, 10_000, 30_000})
+	n := pick(r, []int{60, 64, 65, 70, 80, 100, 10_000})
 	open, end := "[", "]"
 	if r.IntN(2) == 0 {
 		open, end = `{"a":`, "}"
@@ -116,7 +116,10 @@ func jsonDeep(_ *Maker, r *rand.Rand, _ sample) Input {
 }
 
 func jsonLarge(_ *Maker, r *rand.Rand, _ sample) Input {
-	n := 5000 + r.IntN(60_000)
+	n := 1000 + r.IntN(8000)
+	if r.IntN(50) == 0 {
+		n = 100_000
+	}
 	name, value := "", ""
 	switch r.IntN(5) {
 	case 0:
@@ -130,12 +133,15 @@ func jsonLarge(_ *Maker, r *rand.Rand, _ sample) Input {
 	case 4:
 		name, value = "white space", strings.Repeat(" \n", n/2)+"1"
 	}
-	return document(around(r, value), fmt.Sprintf("%s of %d bytes", name, n), name == "number")
+	return document(around(r, value), fmt.Sprintf("%s of %d bytes", name, n), name == "number" && n > 512)
 }
 
 // jsonMany has very many small things.
 func jsonMany(_ *Maker, r *rand.Rand, _ sample) Input {
-	n := 500 + r.IntN(2500)
+	n := 50 + r.IntN(200)
+	if r.IntN(50) == 0 {
+		n = 5000
+	}
 	many := func(format, separator string) string {
 		var b strings.Builder
 		for i := range n {
@@ -174,7 +180,10 @@ func jsonText(_ *Maker, r *rand.Rand, _ sample) Input {
 }
 
 func junit(_ *Maker, r *rand.Rand, _ sample) Input {
-	n := 500 + r.IntN(3000)
+	n := 100 + r.IntN(200)
+	if r.IntN(50) == 0 {
+		n = 20_000
+	}
 	c := pick(r, []struct {
 		name, text string
 		refused    bool

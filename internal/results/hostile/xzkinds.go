@@ -12,7 +12,7 @@ import (
 )
 
 // zeroBlock is what zeros unpacks to, in bytes.
-const zeroBlock = 1 << 18
+const zeroBlock = 1 << 16
 
 // zeros are LZMA2 chunks, packed once.
 var zeros = sync.OnceValue(func() []byte {
