@@ -10,7 +10,7 @@ SLOW    := ./tests/integration ./internal/juju/cli ./internal/agent ./internal/l
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint build pack bench quote soak clean FORCE
+.PHONY: help setup demo test lint build pack bench quote soak fuzz vuln clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ soak: setup pack ## Random kills in a lab, and a check that nothing is lost: mak
 	CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble \
 	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) \
 		scripts/soak $(or $(SEED),1) $(or $(MINUTES),10)
+
+fuzz: ## Every fuzz target for some minutes, the inputs that led to new code into testdata/fuzz: make fuzz MINUTES=10 TARGET=results
+	GROW=1 scripts/fuzz $(or $(MINUTES),10) $(or $(TARGET),.)
+
+vuln: ## Known faults of what is built, from the database at GOVULNDB (an URL, or file:///DIR)
+	@scripts/vuln
 
 clean: ## Remove what was built; the local lab and .venv stay
 	rm -rf build

@@ -96,7 +96,7 @@ func TestJUnitOfOtherTools(t *testing.T) {
 	}
 }
 
-func TestBadXML(t *testing.T) {
+func TestFaultBadXML(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		text   string
