@@ -93,7 +93,7 @@ func TestRunSuiteRefusesWhatMakesNoRun(t *testing.T) {
 		{map[string]any{}, "cannot tell which plan to run: give plan=ID (see list-suites), or set the option default-plan"},
 		{map[string]any{"plan": "sru"}, `cannot run plan "sru": want a full id, such as com.canonical.certlab::preflight (see list-suites)`},
 		{map[string]any{"plan": "a::b", "environment": "A=1,B"}, "cannot use this environment: environment, line 2: want NAME=value (separate the assignments by commas)"},
-		{map[string]any{"plan": "a::b", "title": "two\nlines"}, "cannot use this title: want one line of at most 200 bytes"},
+		{map[string]any{"plan": "a::b", "title": "two\nlines"}, `cannot use title "two\nlines": want one line of at most 200 bytes`},
 	} {
 		r := l.RunAction("run-suite", params(c.params))
 		require.True(t, r.Failed)
