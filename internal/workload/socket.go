@@ -67,6 +67,8 @@ func (s Socket) Call(ctx context.Context, method, path string, body, result any)
 	switch {
 	case err != nil && !dialed.Load() && ctx.Err() == nil:
 		return ErrNotAnswering
+	case err != nil && ctx.Err() != nil: // whatever the dial said when time was up: who asks has to see that it was
+		return fmt.Errorf("cannot ask the service: %w", ctx.Err())
 	case err != nil:
 		return fmt.Errorf("cannot ask the service: %w", err)
 	}

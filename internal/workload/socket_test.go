@@ -21,6 +21,9 @@ func TestSocketCallDecodesAnswersAndRefusals(t *testing.T) {
 	path := filepath.Join(dir, "s")
 	socket := Socket{path}
 	require.ErrorIs(t, socket.Call(t.Context(), "GET", "/", nil, nil), ErrNotAnswering)
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	require.ErrorIs(t, socket.Call(late, "GET", "/", nil, nil), context.DeadlineExceeded, "time that was up is no fault of the hook's")
 
 	answers := map[string]struct {
 		status int
