@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"certlab/internal/blobs"
 	"certlab/internal/cert"
 	"certlab/internal/order"
+	"certlab/internal/sqlite"
 )
 
 // small mounts a file system of its own with so many bytes, where that is allowed.
@@ -253,6 +255,29 @@ func TestFaultDamagedDatabaseIsRepaired(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, done.Database, "there is nothing more to repair")
 	require.NoError(t, f.DB.SetMeta(ctx, "x", 1))
+}
+
+// TestDamageIsLocatedOnce makes an index that its table contradicts.
+func TestDamageIsLocatedOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.add(sample(t, "head-small.tar.xz"))
+	require.NoError(t, f.DB.Close())
+	raw, err := sql.Open("sqlite", f.Data.Database())
+	require.NoError(t, err)
+	raw.SetMaxOpenConns(1)
+	for _, text := range []string{"PRAGMA writable_schema = 1", "UPDATE sqlite_schema SET sql = 'CREATE INDEX runs_plan ON runs (origin, seq)' WHERE name = 'runs_plan'"} {
+		_, err = raw.ExecContext(t.Context(), text)
+		require.NoError(t, err)
+	}
+	require.NoError(t, raw.Close())
+	require.NoError(t, os.WriteFile(f.Data.Database()+sqlite.DamageName, []byte(`{"where": ["table runs"]}`), 0o600))
+	f.open(f.Data, nil)
+	f.noticed() // as at a start
+	<-f.locate
+	require.NoError(t, f.DB.Locate(t.Context()))
+	require.Contains(t, f.texts(), "runs_plan")
+	require.Empty(t, f.locate, "one close look at the whole database is enough")
 }
 
 func TestFaultLostFile(t *testing.T) {

@@ -83,7 +83,7 @@ func (l *Lab) probe(ctx context.Context) error {
 func (l *Lab) noticed() {
 	damage, full, frozen := l.DB.Trouble()
 	l.Logger.Error("state of the storage", "damage", damage, "full", full, "read_only", frozen)
-	if damage != nil {
+	if damage != nil && !damage.Located {
 		nudge(l.locate)
 	}
 	l.Refresh()

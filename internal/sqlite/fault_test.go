@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -226,6 +227,22 @@ func TestFaultDamageThatIsNotFoundAgain(t *testing.T) {
 	require.NoError(t, db.Locate(t.Context()))
 	require.NoError(t, db.Writable())
 	require.NoFileExists(t, db.path+DamageName)
+}
+
+func TestAFullDiskIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	db := open1(t)
+	told := 0
+	db.OnTrouble(func() { told++ })
+	for _, err := range []error{syscall.ENOSPC, syscall.EROFS} {
+		told = 0
+		for range 3 {
+			require.Error(t, db.note("writing", err))
+		}
+		require.Equal(t, 1, told)
+		require.NoError(t, db.SetMeta(t.Context(), "x", 1))
+		require.Equal(t, 2, told, "and when it is over")
+	}
 }
 
 func TestFaultWritesAreRefusedWhileTheDataAreReplaced(t *testing.T) {

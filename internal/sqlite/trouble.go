@@ -23,6 +23,8 @@ import (
 type Damage struct {
 	Found time.Time `json:"found"`
 	Where []string  `json:"where"` // what was read when it was found: tables, indexes, pages
+	// Located says that this process has looked at the whole database since.
+	Located bool `json:"-"`
 }
 
 func (d Damage) String() string {
@@ -90,12 +92,14 @@ func (db *DB) note(where string, err error) error {
 		db.setDamage(Damage{Found: time.Now().UTC(), Where: []string{where + ": " + err.Error()}})
 		return &fault{cert.Errorf(cert.Unavailable, "%s", damagedText), err}
 	case Full(err):
-		db.full.Store(true)
-		db.troubled()
+		if !db.full.Swap(true) { // said when it begins, not with each write that fails
+			db.troubled()
+		}
 		return &fault{cert.Errorf(cert.NoSpace, "%s", fullText), err}
 	case readOnly(err) && where == "writing":
-		db.frozen.Store(true)
-		db.troubled()
+		if !db.frozen.Swap(true) {
+			db.troubled()
+		}
 		return &fault{cert.Errorf(cert.Unavailable, "%s", frozenText), err}
 	case failing(err):
 		return &fault{cert.Errorf(cert.Unavailable, "%s", failingText), err}
@@ -193,7 +197,10 @@ func (db *DB) Locate(ctx context.Context) error {
 		if !Damaged(err) {
 			return err
 		}
-		return nil // what is known stays
+		known := *was
+		known.Located = true
+		db.damage.Store(&known) // nothing more can be said
+		return nil
 	}
 	if len(problems) == 0 {
 		if err := os.Remove(db.path + DamageName); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -201,7 +208,7 @@ func (db *DB) Locate(ctx context.Context) error {
 		}
 		db.damage.Store(nil)
 	} else {
-		d := Damage{Found: was.Found, Where: problems}
+		d := Damage{Found: was.Found, Where: problems, Located: true}
 		db.damage.Store(&d)
 		db.keepDamage(d)
 	}
