@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"syscall"
 	"time"
 
 	"certlab/internal/durable"
@@ -149,7 +150,8 @@ func (s *Store) Append(ctx context.Context, u Upload, at int64, r io.Reader, com
 	if err != nil {
 		return 0, false, fmt.Errorf("cannot write the upload: %w", err)
 	}
-	if info.Size() > u.Size {
+	// What is placed already shares its bytes with the blob: nothing is added to it.
+	if info.Size() > u.Size || info.Size() < u.Size && placed(info) {
 		return 0, false, s.discard(path, ErrSize)
 	}
 	if info.Size() != at {
@@ -202,6 +204,12 @@ func (s *Store) Append(ctx context.Context, u Upload, at int64, r io.Reader, com
 	// What is left of it when this fails, or a crash comes before, is swept like uploads that were given up.
 	_ = os.Remove(path)
 	return offset, true, nil
+}
+
+// placed reports whether a partial has another name: that of the blob.
+func placed(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
 }
 
 func (s *Store) begin(path string) bool {
@@ -317,21 +325,31 @@ func (s *Store) Size(sha string) (int64, error) {
 	return info.Size(), nil
 }
 
-// Verify reads a blob and checks that it has its hash: ErrHash, or fs.ErrNotExist.
+// Verify reads a blob and checks that it has its hash: ErrHash, also where the disk cannot give its bytes back, or fs.ErrNotExist.
 func (s *Store) Verify(ctx context.Context, sha string) error {
 	b, err := s.Open(sha)
 	if err != nil {
-		return err
+		return lostBytes(err)
 	}
 	defer b.Close()
 	sum := sha256.New()
 	if _, err := io.Copy(sum, reader{ctx, b}); err != nil {
-		return fmt.Errorf("cannot read blob %s: %w", sha, err)
+		return lostBytes(fmt.Errorf("cannot read blob %s: %w", sha, err))
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != sha {
 		return ErrHash
 	}
 	return nil
+}
+
+// lostBytes makes an error that says that a place on the disk is bad an ErrHash: one such file must not keep the others from being looked at.
+func lostBytes(err error) error {
+	for _, bad := range []error{syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG} {
+		if errors.Is(err, bad) {
+			return fmt.Errorf("%w: %w", ErrHash, err)
+		}
+	}
+	return err
 }
 
 // OlderThan reports whether a blob was put in place before then. One that is not there is not.

@@ -109,6 +109,15 @@ func TestWhatIsWrongIsNotStored(t *testing.T) {
 	_, _, err = s.Append(ctx, u, u.Size, bytes.NewReader([]byte("x")), fail)
 	require.ErrorIs(t, err, ErrSize)
 	require.NoError(t, s.Verify(ctx, u.SHA256), "an excess does not reach the blob")
+	for range 2 {
+		_, _, err = s.Append(ctx, u, 0, bytes.NewReader(content), func() error { return failed })
+		require.ErrorIs(t, err, failed)
+		longer := u
+		longer.Size++
+		_, _, err = s.Append(ctx, longer, u.Size, bytes.NewReader([]byte("x")), fail)
+		require.ErrorIs(t, err, ErrSize)
+		require.NoError(t, s.Verify(ctx, u.SHA256), "nor does one that was promised later")
+	}
 	_, _, err = s.Append(ctx, u, 0, bytes.NewReader(content), func() error { return failed })
 	require.ErrorIs(t, err, failed)
 	_, complete, err = s.Append(ctx, u, u.Size, bytes.NewReader(nil), committed)

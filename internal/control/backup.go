@@ -243,6 +243,9 @@ func backup(ctx context.Context, data Data, db *sqlite.DB, store *blobs.Store, n
 		}
 		err = addMember(out, in, info, now)
 		in.Close()
+		if err != nil && private[info.Name] == "" && errors.Is(store.Verify(ctx, info.SHA256), blobs.ErrHash) {
+			err = fmt.Errorf("%s %w", info.Name, errChanged) // or cannot be read
+		}
 		if errors.Is(err, errChanged) && private[info.Name] == "" {
 			// The next backup is made without it.
 			if markErr := db.MarkBad(ctx, info.SHA256, fileAltered, now); markErr != nil {

@@ -47,6 +47,8 @@ type Lab struct {
 	epoch   atomic.Pointer[string]
 	trouble troubles
 
+	replacing sync.Mutex // held by the repair or restore under way, and for good by one that waits to be put in place
+
 	mu       sync.Mutex
 	bad      map[string]bool // hashes of files whose bytes are bad
 	refusals []cert.Refusal

@@ -280,6 +280,69 @@ func TestDamageIsLocatedOnce(t *testing.T) {
 	require.Empty(t, f.locate, "one close look at the whole database is enough")
 }
 
+// TestAFileThatTheDiskDoesNotGiveBack has a file in whose place one stands that cannot be read: the others are seen to all the same.
+func TestAFileThatTheDiskDoesNotGiveBack(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	content := sample(t, "head-small.tar.xz")
+	_, id, sha := f.add(content)
+	_, other, _ := f.add(sample(t, "v5.0.0-odd.tar.xz"))
+	require.NoError(t, os.Remove(f.path(sha)))
+	require.NoError(t, os.Symlink("/proc/self/mem", f.path(sha)))
+	require.ErrorIs(t, f.Blobs.Verify(ctx, sha), unix.EIO)
+
+	require.NoError(t, f.IndexAll(ctx))
+	require.Equal(t, cert.IndexPending, f.submission(id).IndexState)
+	require.Equal(t, cert.IndexDone, f.submission(other).IndexState)
+	require.Contains(t, f.texts(), "s.tar.xz of run ")
+	require.Contains(t, f.texts(), "is altered on disk")
+	require.NoError(t, f.DB.MarkGood(ctx, sha))
+	require.NoError(t, f.sayFiles(ctx))
+	_, err := f.Scrub(ctx)
+	require.NoError(t, err)
+	require.Contains(t, f.texts(), "is altered on disk")
+	report, err := Check(ctx, f.Data)
+	require.NoError(t, err)
+	require.Len(t, report.Bad, 1)
+	backup := filepath.Join(t.TempDir(), "b.tar")
+	made, err := f.BackupTo(ctx, backup)
+	require.NoError(t, err)
+	require.Equal(t, []string{sha}, made.Missing)
+	done, err := f.Repair(ctx, "")
+	require.NoError(t, err)
+	require.Len(t, done.Missing, 1)
+
+	u := blobs.Upload{Owner: "r1", SHA256: sha, Size: int64(len(content))}
+	_, complete, err := f.Blobs.Append(ctx, u, 0, bytes.NewReader(content), func() error { return f.FileIsBack(ctx, sha) })
+	require.NoError(t, err)
+	require.True(t, complete)
+	require.Empty(t, f.texts())
+}
+
+func TestOneRepairOrRestoreAtATime(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	backup := filepath.Join(t.TempDir(), "b.tar")
+	_, err := f.BackupTo(ctx, backup)
+	require.NoError(t, err)
+	_, err = f.Restore(ctx, filepath.Join(t.TempDir(), "none"))
+	require.Error(t, err)
+	require.NoError(t, f.DB.SetMeta(ctx, "x", 1), "one that failed is over")
+	_, err = f.Restore(ctx, backup)
+	require.NoError(t, err)
+	for _, second := range []func() error{
+		func() error { _, err := f.Restore(ctx, filepath.Join(t.TempDir(), "none")); return err },
+		func() error { _, err := f.Repair(ctx, filepath.Join(t.TempDir(), "none")); return err },
+	} {
+		err := second()
+		require.Equal(t, cert.Conflict, cert.CodeOf(err))
+		require.ErrorContains(t, err, "a repair or a restore is under way already")
+		require.ErrorContains(t, f.DB.SetMeta(ctx, "x", 1), "is being restored", "nothing is acknowledged that would then be gone")
+	}
+}
+
 func TestFaultLostFile(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []string{fileMissing, fileAltered} {

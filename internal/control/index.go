@@ -103,7 +103,7 @@ func (l *Lab) indexOne(ctx context.Context, s *cert.Submission) error {
 	started := l.Now()
 	x, err := l.readBlob(ctx, s.SHA256)
 	var unreadable *Unreadable
-	if errors.As(err, &unreadable) && l.altered(ctx, s.SHA256) {
+	if err != nil && l.altered(ctx, s.SHA256) {
 		err = badBytes(s.SHA256, fileAltered)
 	}
 	if err != nil && l.isBad(s.SHA256) {

@@ -29,10 +29,14 @@ var databaseNames = []string{databaseName, databaseName + "-wal", databaseName +
 // Repair repairs the data while the service runs: no write is taken from its beginning on. If it returns that a new database was made,
 // the service has to be started again.
 func (l *Lab) Repair(ctx context.Context, backup string) (cert.Repaired, error) {
+	if !l.replacing.TryLock() {
+		return cert.Repaired{}, cert.Errorf(cert.Conflict, "cannot repair: %s", replaced)
+	}
 	l.DB.Refuse(repairing)
 	out, err := Repair(ctx, l.Data, l.DB, backup, l.Now())
 	if err != nil || !out.Database {
 		l.DB.Refuse("")
+		l.replacing.Unlock()
 	}
 	if err != nil {
 		return out, err
@@ -46,6 +50,7 @@ func (l *Lab) Repair(ctx context.Context, backup string) (cert.Repaired, error) 
 const (
 	repairing = "the controller is being repaired: try again in some minutes"
 	restoring = "a backup is being restored: try again in some minutes"
+	replaced  = "a repair or a restore is under way already, or waits for the service to start again (see its log)"
 )
 
 // Repair repairs data that are locked, and stages a new database if that in place is damaged. db is the database in place if it is open,

@@ -45,10 +45,14 @@ var restorable = []string{databaseName, databaseName + "-wal", databaseName + "-
 // Restore stages a backup. It is put in place when the service starts again. From its beginning on no write is taken, so that nothing is
 // acknowledged that would then be gone.
 func (l *Lab) Restore(ctx context.Context, path string) (cert.Restored, error) {
+	if !l.replacing.TryLock() {
+		return cert.Restored{}, cert.Errorf(cert.Conflict, "cannot restore: %s", replaced)
+	}
 	l.DB.Refuse(restoring)
 	done, err := Stage(ctx, l.Data, path, l.Now())
 	if err != nil {
 		l.DB.Refuse("")
+		l.replacing.Unlock()
 	}
 	return done, err
 }
