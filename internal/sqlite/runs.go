@@ -163,6 +163,9 @@ func (db *DB) AddRun(ctx context.Context, run cert.Run) error {
 			}
 			return cert.Errorf(cert.Conflict, "cannot add run %s: there is one already", run.ID)
 		}
+		if gone := removed(ctx, tx, run.ID); gone != nil {
+			return gone
+		}
 		return insertRun(ctx, tx, &run)
 	})
 }

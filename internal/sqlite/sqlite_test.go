@@ -172,6 +172,8 @@ func TestOldRunsAreRemovedAndRemembered(t *testing.T) {
 	require.Equal(t, cert.Gone, cert.CodeOf(err))
 	_, err = db.UpdateRun(ctx, old, func() (*cert.Run, error) { t.Fatal("made again"); return nil, nil }, nil)
 	require.Equal(t, cert.Gone, cert.CodeOf(err), "an agent that was away for long does not bring it back")
+	err = db.AddRun(ctx, cert.Run{ID: old, Machine: m.ID, Origin: cert.FromOrder, State: cert.Queued, Created: epoch})
+	require.Equal(t, cert.Gone, cert.CodeOf(err), "nor does an order with its id: it could not be removed a second time")
 	_, err = db.Submission(ctx, sub)
 	require.Equal(t, cert.NotFound, cert.CodeOf(err))
 	_, err = db.Run(ctx, kept)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -278,9 +279,11 @@ func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
 	}
 	f := cert.File{Attempt: u.attempt, Kind: kind, Name: name, SHA256: u.sha, Size: length}
 	offset, complete, err := a.Files.Append(r.Context(), u.blob(length), offset, a.body(w, r.Body), func() (err error) {
+		ctx, done := a.recording(r)
+		defer done()
 		f.Received = a.Now()
-		if f, err = a.Store.AddFile(r.Context(), u.run, f); err == nil && a.Lab.FileIsBad(u.sha) {
-			err = a.Lab.FileIsBack(r.Context(), u.sha)
+		if f, err = a.Store.AddFile(ctx, u.run, f); err == nil && a.Lab.FileIsBad(u.sha) {
+			err = a.Lab.FileIsBack(ctx, u.sha)
 		}
 		return err
 	})
@@ -296,6 +299,15 @@ func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
 		a.Lab.Index()
 	}
 	return route.JSON(w, http.StatusOK, a.fileAck(f))
+}
+
+// recordTime bounds how long it takes to record a file that is whole.
+const recordTime = time.Minute
+
+// recording is for recording a file whose bytes are all here. It does not end with the request: the hash of a large file on a slow disk takes
+// longer than who sent it waits, and would be made in vain each time.
+func (a *API) recording(r *route.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), recordTime)
 }
 
 func (a *API) fileAck(f cert.File) order.FileAck {

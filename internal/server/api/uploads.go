@@ -107,12 +107,14 @@ func (a *API) takeByHand(w http.ResponseWriter, r *route.Request, m cert.Machine
 	}
 	id, added := "", false
 	offset, complete, err := a.Files.Append(r.Context(), u, offset, a.body(w, r.Body), func() (err error) {
+		ctx, done := a.recording(r)
+		defer done()
 		now := a.Now()
 		run := cert.Run{ID: cert.NewID(cert.RunID, now), Machine: m.ID, Origin: cert.FromUpload, RequestedBy: r.Caller.Name, State: cert.Completed,
 			Created: now, Started: &now, Finished: &now}
-		id, added, err = a.Store.AddUpload(r.Context(), run, cert.File{Attempt: 1, Kind: cert.KindSubmission, Name: name, SHA256: u.SHA256, Size: u.Size, Received: now})
+		id, added, err = a.Store.AddUpload(ctx, run, cert.File{Attempt: 1, Kind: cert.KindSubmission, Name: name, SHA256: u.SHA256, Size: u.Size, Received: now})
 		if err == nil && bad {
-			err = a.Lab.FileIsBack(r.Context(), u.SHA256)
+			err = a.Lab.FileIsBack(ctx, u.SHA256)
 		}
 		return err
 	})
