@@ -454,6 +454,6 @@ func TestFaultControllerGoesBackInTime(t *testing.T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	require.True(t, c.done[first.Files[0].SHA256])
-	require.Equal(t, []order.HeldRun{{Run: id, Attempt: 1, Delivered: true, Files: first.Files}}, c.held)
+	require.Equal(t, []order.HeldRun{{Run: id, Attempt: 1, Delivered: true, Files: first.Files, Whole: true}}, c.held)
 	require.Equal(t, 1, c.helds, "it is told once")
 }

@@ -35,6 +35,7 @@ func (a *Agent) tellHeld(ctx context.Context, controller *remote, epoch string) 
 				h.Files = append(h.Files, f)
 			}
 		}
+		h.Whole = len(h.Files) == len(rec.Run.Files)
 		held.Runs = append(held.Runs, h)
 	}
 	a.mu.Unlock()

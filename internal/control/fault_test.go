@@ -486,6 +486,9 @@ func TestFaultRestoredToBeforeWhatWasDelivered(t *testing.T) {
 		return run.ID
 	}
 	goesOn, kept, forgotten, silent := add(cert.FromAction), add(cert.FromAction), add(cert.FromAction), add(cert.FromAction)
+	noFiles := add(cert.FromAction)
+	ordered := cert.NewID(cert.RunID, f.now)
+	require.NoError(t, f.DB.AddRun(ctx, cert.Run{ID: ordered, Machine: f.machine.ID, Origin: cert.FromOrder, State: cert.Queued, Created: f.now}))
 	backup := filepath.Join(t.TempDir(), "b.tar")
 	_, err := f.BackupTo(ctx, backup)
 	require.NoError(t, err)
@@ -509,11 +512,12 @@ func TestFaultRestoredToBeforeWhatWasDelivered(t *testing.T) {
 
 	files := []order.File{{Kind: order.SubmissionFile, Name: "s.tar.xz", SHA256: hashOf(nil), Size: 1}}
 	held := order.Held{Epoch: news.Epoch, Runs: []order.HeldRun{{Run: goesOn, Attempt: 1}, {Run: kept, Attempt: 1, Delivered: true, Files: files},
-		{Run: forgotten, Attempt: 1, Delivered: true}, {Run: newer, Attempt: 1, Delivered: true, Files: files}, {Run: silent, Attempt: 1}}}
+		{Run: forgotten, Attempt: 1, Delivered: true}, {Run: newer, Attempt: 1, Delivered: true, Files: files},
+		{Run: noFiles, Attempt: 1, Delivered: true, Whole: true}, {Run: ordered, Attempt: 1, Delivered: true}, {Run: silent, Attempt: 1}}}
 	for range 2 {
 		again, err := f.Held(ctx, f.machine.ID, held)
 		require.NoError(t, err)
-		require.ElementsMatch(t, []string{kept, newer}, again)
+		require.ElementsMatch(t, []string{kept, newer, noFiles}, again)
 	}
 	state := func(id string) cert.Run {
 		run, err := f.DB.Run(ctx, id)
@@ -522,10 +526,15 @@ func TestFaultRestoredToBeforeWhatWasDelivered(t *testing.T) {
 	}
 	require.Equal(t, cert.Running, state(goesOn).State)
 	require.Equal(t, cert.Running, state(kept).State)
-	lost := state(forgotten)
-	require.Equal(t, cert.Failed, lost.State)
-	require.Equal(t, order.FailLost, lost.Failure.Type)
-	require.Contains(t, lost.Failure.Message, "the machine knows nothing of this run")
+	for _, id := range []string{forgotten, ordered} {
+		lost := state(id)
+		require.Equal(t, cert.Failed, lost.State)
+		require.Equal(t, order.FailLost, lost.Failure.Type)
+		require.Contains(t, lost.Failure.Message, "the machine knows nothing of this run")
+	}
+	news, err = f.Next(ctx, f.machine.ID, 0, func() error { return nil })
+	require.NoError(t, err)
+	require.Empty(t, news.Orders, "what the machine has run already is not ordered again")
 
 	// What the machine says after all is taken in.
 	_, err = f.DB.UpdateRun(ctx, forgotten, nil, func(run *cert.Run) (bool, error) {

@@ -29,12 +29,13 @@ func (l *Lab) Held(ctx context.Context, machine string, held order.Held) (again 
 			knows[h.Run] = true
 			continue
 		}
+		there := h.Whole || len(h.Files) > 0
 		run, err := l.DB.Run(ctx, h.Run)
 		switch {
 		case cert.CodeOf(err) == cert.Gone:
 			continue
 		case cert.CodeOf(err) == cert.NotFound:
-			if len(h.Files) == 0 {
+			if !there {
 				l.Logger.Warn("a run that was delivered before the data went back is lost: its machine has no copy any more", "run", h.Run)
 				continue
 			}
@@ -43,9 +44,11 @@ func (l *Lab) Held(ctx context.Context, machine string, held order.Held) (again 
 		case run.Machine != machine, run.State.Final() && !run.Presumed():
 			continue
 		}
-		if len(h.Files) > 0 {
+		if there {
 			knows[h.Run] = true
 			again = append(again, h.Run)
+		} else if err := l.lose(ctx, h.Run, nobodyHas); err != nil { // also an order, which would be given out again and again
+			return nil, err
 		}
 	}
 	now := l.Now()
@@ -57,7 +60,7 @@ func (l *Lab) Held(ctx context.Context, machine string, held order.Held) (again 
 		if knows[id] {
 			continue
 		}
-		if err := l.lose(ctx, id, "the machine knows nothing of this run (any more): it was delivered before the controller was restored, or the machine was set up anew; run it again"); err != nil {
+		if err := l.lose(ctx, id, nobodyHas); err != nil {
 			return nil, err
 		}
 	}
@@ -65,6 +68,8 @@ func (l *Lab) Held(ctx context.Context, machine string, held order.Held) (again 
 	l.Refresh()
 	return again, nil
 }
+
+const nobodyHas = "the machine knows nothing of this run (any more): it was delivered before the controller was restored, or the machine was set up anew; run it again"
 
 func (l *Lab) lose(ctx context.Context, id, why string) error {
 	_, err := l.DB.UpdateRun(ctx, id, nil, func(run *cert.Run) (bool, error) { return run.Lose(why, l.Now()), nil })

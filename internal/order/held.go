@@ -13,6 +13,7 @@ type HeldRun struct {
 	Attempt   int    `json:"attempt"`
 	Delivered bool   `json:"delivered"`       // a controller has acknowledged all of it
 	Files     []File `json:"files,omitempty"` // those whose bytes are still on the machine
+	Whole     bool   `json:"whole,omitempty"` // they are all there were: a run may end without a file
 }
 
 // HeldAck answers Held. The agent notes, so that it survives, that the runs in Again are not delivered, and then the epoch as answered.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"certlab/internal/cert"
 	"certlab/internal/order"
@@ -20,11 +21,8 @@ func (a *API) Held(w http.ResponseWriter, r *route.Request) error {
 	if len(in.Runs) > maxHeld {
 		return cert.Errorf(cert.Rejected, "cannot take a list of %d runs: at most %d are looked at", len(in.Runs), maxHeld)
 	}
-	for _, h := range in.Runs {
-		if !cert.ValidID(cert.RunID, h.Run) {
-			return cert.Errorf(cert.Rejected, "cannot use run id %q", h.Run)
-		}
-	}
+	// A run with an id that is none here must not keep the others from being looked at.
+	in.Runs = slices.DeleteFunc(in.Runs, func(h order.HeldRun) bool { return !cert.ValidID(cert.RunID, h.Run) })
 	again, err := a.Lab.Held(r.Context(), r.Caller.Machine, in)
 	if err != nil {
 		return err
