@@ -57,10 +57,10 @@ func (s *scanner) more(n int) bool {
 
 func (s *scanner) offset() int64 { return s.base + int64(s.pos) }
 
-func (s *scanner) place(e *Error) *Error {
-	e.Offset = s.offset()
-	e.Line = s.line
-	e.Column = int(e.Offset-s.lineBase) + 1
+func (s *scanner) place(e *Error) *Error { return placeAt(e, s.offset(), s.line, s.lineBase) }
+
+func placeAt(e *Error, offset int64, line int, lineBase int64) *Error {
+	e.Offset, e.Line, e.Column = offset, line, int(offset-lineBase)+1
 	return e
 }
 
@@ -197,10 +197,10 @@ func (s *scanner) array(item func(i int) error) error {
 func (s *scanner) text(max int) (string, error) {
 	var b []byte
 	s.peek()
-	start := s.place(limitError("string", int64(max)))
+	start, line, lineBase := s.offset(), s.line, s.lineBase
 	err := s.str(false, func(chunk []byte) error {
 		if len(b)+len(chunk) > max {
-			return start
+			return placeAt(limitError("string", int64(max)), start, line, lineBase)
 		}
 		b = append(b, chunk...)
 		return nil

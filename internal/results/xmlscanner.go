@@ -195,10 +195,10 @@ func (x *xmlScanner) attribute(max int) (attribute, error) {
 	q := x.buf[x.pos]
 	x.skip(1)
 	var b []byte
-	start := x.place(limitError("string", int64(x.maxText)))
+	start, line, lineBase := x.offset(), x.line, x.lineBase
 	keep := func(chunk []byte) error {
 		if len(b)+len(chunk) > max {
-			return start
+			return placeAt(limitError("string", int64(x.maxText)), start, line, lineBase)
 		}
 		b = append(b, chunk...)
 		return nil

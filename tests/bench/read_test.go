@@ -20,38 +20,57 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"certlab/internal/results"
+	"certlab/tests/bench/report"
 )
 
-// BenchmarkReadArchive reads an archive with results.Read, and reports how long that takes as a multiple of what
-// `xz -dc | tar -xO` of the same file plus encoding/json into a struct take: x-baseline.
+// BenchmarkReadArchive reads archives with results.Read, against `xz -dc | tar -xO` of the same file plus encoding/json into a
+// struct, in turn with it; and looks at how much memory a fresh process takes for it above one that reads hardly anything.
 func BenchmarkReadArchive(b *testing.B) {
+	small := filepath.Join("..", "..", "internal", "results", "testdata", "head-small.tar.xz")
 	for _, c := range []struct {
-		name string
-		file func(*testing.B) string
+		name  string
+		path  string
+		times int
 	}{
-		{"801 results", func(*testing.B) string {
-			return filepath.Join("..", "..", "internal", "results", "testdata", "head-800jobs.tar.xz")
-		}},
-		{"90 MB journal", journal},
+		{"801 results", filepath.Join("..", "..", "internal", "results", "testdata", "head-800jobs.tar.xz"), 15},
+		{"a submission.json of 90 MB", journal(b), 3},
 	} {
-		b.Run(c.name, func(b *testing.B) {
-			path := c.file(b)
-			info, err := os.Stat(path)
-			require.NoError(b, err)
-			b.SetBytes(info.Size())
-			var ours, theirs time.Duration
-			for b.Loop() {
-				start := time.Now()
-				baseline(b, path)
-				theirs += time.Since(start)
-				start = time.Now()
-				read(b, path)
-				ours += time.Since(start)
-			}
-			b.ReportMetric(ours.Seconds()/theirs.Seconds(), "x-baseline")
-			b.ReportMetric(ours.Seconds()*1000/float64(b.N), "ms/read")
-		})
+		ours, theirs := report.Pair(b, c.times, func() { read(b, c.path) }, func() { baseline(b, c.path) })
+		report.Add(b, report.Row{Measure: "Reading an archive: time", Case: c.name, Value: report.Milliseconds(ours), Unit: "ms",
+			Against: "xz -dc, tar -xO and encoding/json", Baseline: report.Milliseconds(theirs), Goal: report.RatioAtMost(1.5)})
+		certlab := program(b, "certlab")
+		idle, peak := memoryOf(b, certlab, small), memoryOf(b, certlab, c.path)
+		report.Add(b, report.Row{Measure: "Reading an archive: memory above idle", Case: c.name, Value: report.MiB(max(0, peak-idle)), Unit: "MiB",
+			Also: fmt.Sprintf("%.0f MiB in all", report.MiB(peak)), Goal: report.AtMost(64)})
 	}
+}
+
+// memoryOf is the most memory that certlab held while it read the archive, in bytes. It is looked at when all has been read and the
+// end of the input is waited for: what the kernel says of an ended process includes the one that it was forked from.
+func memoryOf(b *testing.B, certlab, archive string) int64 {
+	f, err := os.Open(archive)
+	require.NoError(b, err)
+	defer f.Close()
+	cmd := exec.Command(certlab, "submission", "show", "-")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	require.NoError(b, err)
+	require.NoError(b, cmd.Start())
+	_, err = io.Copy(in, f)
+	require.NoError(b, err)
+	peak, deadline := int64(0), time.Now().Add(time.Minute)
+	for used := time.Duration(-1); ; { // until it does nothing more
+		now := processor(b, cmd.Process.Pid)
+		if now == used || time.Now().After(deadline) {
+			break
+		}
+		used = now
+		time.Sleep(300 * time.Millisecond)
+	}
+	_, peak = memory(b, cmd.Process.Pid)
+	require.NoError(b, in.Close())
+	require.NoError(b, cmd.Wait())
+	return peak
 }
 
 func read(b *testing.B, path string) {
