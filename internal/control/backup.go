@@ -170,10 +170,10 @@ func backup(ctx context.Context, data Data, db *sqlite.DB, store *blobs.Store, n
 	bad := make(map[string]bool)
 	m.Schema, err = copied.Schema(ctx)
 	if err == nil {
-		var list []sqlite.BadFile
-		list, err = copied.BadFiles(ctx, maxBad)
-		for _, b := range list {
-			bad[b.SHA256] = true
+		var list []string
+		list, err = copied.BadHashes(ctx)
+		for _, sha := range list {
+			bad[sha] = true
 		}
 	}
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -278,6 +279,33 @@ func TestDamageIsLocatedOnce(t *testing.T) {
 	require.NoError(t, f.DB.Locate(t.Context()))
 	require.Contains(t, f.texts(), "runs_plan")
 	require.Empty(t, f.locate, "one close look at the whole database is enough")
+}
+
+// TestManyFilesThatCannotBeHadDoNotHideOneThatCan has more files of which nothing can be hoped than are looked at together.
+func TestManyFilesThatCannotBeHadDoNotHideOneThatCan(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	run := cert.Run{ID: cert.NewID(cert.RunID, f.now), Machine: f.machine.ID, Origin: cert.FromAction, State: cert.Completed, Created: f.now, Finished: &f.now}
+	require.NoError(t, f.DB.AddRun(ctx, run))
+	raw, err := sql.Open("sqlite", f.Data.Database())
+	require.NoError(t, err)
+	for _, text := range []string{
+		"INSERT INTO files SELECT '" + run.ID + "', 1, printf('%064x', n), 'console', 'console', 2, n, '' FROM counter",
+		"INSERT INTO bad_files SELECT printf('%064x', n), 'missing', n FROM counter",
+		"INSERT INTO gone_files SELECT '" + run.ID + "', 1, printf('%064x', n), 'it is gone', n FROM counter WHERE n < ?1",
+	} {
+		_, err = raw.ExecContext(ctx, "WITH RECURSIVE counter (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counter WHERE n < ?1) "+text, maxBad)
+		require.NoError(t, err)
+	}
+	require.NoError(t, raw.Close())
+	last := fmt.Sprintf("%064x", maxBad)
+	require.NoError(t, f.sayFiles(ctx))
+	require.True(t, f.FileIsBad(last), "it is welcome again")
+	news, err := f.Next(ctx, f.machine.ID, 0, func() error { return nil })
+	require.NoError(t, err)
+	require.Len(t, news.Resend, 1)
+	require.Equal(t, last, news.Resend[0].SHA256)
 }
 
 // TestAFileThatTheDiskDoesNotGiveBack has a file in whose place one stands that cannot be read: the others are seen to all the same.

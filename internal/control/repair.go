@@ -224,13 +224,13 @@ func repairFiles(ctx context.Context, data Data, path, backup string, now time.T
 			return fmt.Errorf("cannot repair with the backup %s: %w", backup, err)
 		}
 	}
-	known, err := db.BadFiles(ctx, maxBad)
+	before, err := db.BadHashes(ctx)
 	if err != nil {
 		return err
 	}
-	for _, b := range known {
-		if bad[b.SHA256] == "" {
-			if err := db.MarkGood(ctx, b.SHA256); err != nil {
+	for _, sha := range before {
+		if bad[sha] == "" {
+			if err := db.MarkGood(ctx, sha); err != nil {
 				return err
 			}
 		}
@@ -240,7 +240,8 @@ func repairFiles(ctx context.Context, data Data, path, backup string, now time.T
 			return err
 		}
 	}
-	if known, err = db.BadFiles(ctx, maxBad); err != nil {
+	known, err := db.BadFiles(ctx, maxBad)
+	if err != nil {
 		return err
 	}
 	for _, b := range known {

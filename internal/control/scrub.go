@@ -200,9 +200,13 @@ func (l *Lab) sayFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bad := make(map[string]bool, len(list))
-	for _, b := range list {
-		bad[b.SHA256] = true
+	all, err := l.DB.BadHashes(ctx)
+	if err != nil {
+		return err
+	}
+	bad := make(map[string]bool, len(all))
+	for _, sha := range all {
+		bad[sha] = true
 	}
 	l.mu.Lock()
 	if l.DB.Writable() == nil || len(bad) > 0 {
@@ -254,17 +258,7 @@ func (l *Lab) resend(ctx context.Context, machine string) ([]sqlite.BadFile, err
 	if none || l.DB.Writable() != nil {
 		return nil, nil
 	}
-	list, err := l.DB.BadFiles(ctx, maxBad)
-	if err != nil {
-		return nil, err
-	}
-	var out []sqlite.BadFile
-	for _, b := range list {
-		if b.Machine == machine && !b.Upload && b.Gone == "" && len(out) < maxOrders {
-			out = append(out, b)
-		}
-	}
-	return out, nil
+	return l.DB.Wanted(ctx, machine, maxOrders)
 }
 
 // anySize is the size of a file whose size the caller does not know.

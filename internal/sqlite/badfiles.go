@@ -58,6 +58,15 @@ func (db *DB) MarkGone(ctx context.Context, run string, attempt int, sha, reason
 
 // BadFiles returns the runs' files whose bytes are bad, up to limit.
 func (db *DB) BadFiles(ctx context.Context, limit int) ([]BadFile, error) {
+	return db.badFiles(ctx, "", limit)
+}
+
+// Wanted returns the bad files that a machine can be asked for, up to limit.
+func (db *DB) Wanted(ctx context.Context, machine string, limit int) ([]BadFile, error) {
+	return db.badFiles(ctx, "WHERE r.machine = ? AND r.origin <> 'upload' AND g.reason IS NULL", limit, machine)
+}
+
+func (db *DB) badFiles(ctx context.Context, where string, limit int, args ...any) ([]BadFile, error) {
 	return list(ctx, db.r, func(s scanner) (b BadFile, err error) {
 		err = s.Scan(&b.Run, &b.Machine, &b.Hostname, &b.Attempt, &b.Kind, &b.Name, &b.SHA256, &b.Size, timeColumn{&b.Received}, &b.Submission, &b.Reason,
 			timeColumn{&b.Found}, &b.Upload, &b.Gone)
@@ -65,7 +74,13 @@ func (db *DB) BadFiles(ctx context.Context, limit int) ([]BadFile, error) {
 	}, `SELECT f.run, r.machine, m.hostname, f.attempt, f.kind, f.name, f.sha256, f.size, f.received, f.submission, b.reason, b.found, r.origin = 'upload',
 		coalesce(g.reason, '') FROM bad_files b JOIN files f ON f.sha256 = b.sha256 JOIN runs r ON r.id = f.run JOIN machines m ON m.id = r.machine
 		LEFT JOIN gone_files g ON g.run = f.run AND g.attempt = f.attempt AND g.sha256 = f.sha256
-		ORDER BY b.found, f.run, f.attempt, f.name LIMIT ?`, limit)
+		`+where+` ORDER BY b.found, f.run, f.attempt, f.name LIMIT ?`, append(args, limit)...)
+}
+
+// BadHashes returns the hashes of all runs' files whose bytes are bad.
+func (db *DB) BadHashes(ctx context.Context) ([]string, error) {
+	return list(ctx, db.r, func(s scanner) (v string, err error) { return v, s.Scan(&v) },
+		"SELECT sha256 FROM bad_files b WHERE EXISTS (SELECT 1 FROM files f WHERE f.sha256 = b.sha256)")
 }
 
 // FilesOf returns the runs' files with that hash.
