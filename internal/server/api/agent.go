@@ -52,8 +52,18 @@ func (a *API) Poll(w http.ResponseWriter, r *route.Request) error {
 		p.Resend = append(p.Resend, order.Resend{Run: f.Run, Attempt: f.Attempt,
 			File: order.File{Kind: order.FileKind(f.Kind), Name: f.Name, SHA256: f.SHA256, Size: f.Size}})
 	}
+	if len(p.Orders)+len(p.Cancel) == 0 && len(p.Resend) > 0 && r.Header.Get(order.TimeHeader) == "" {
+		// An agent of the release before knows nothing of files to send again, and would ask again at once.
+		select {
+		case <-r.Context().Done():
+		case <-time.After(min(time.Duration(wait)*time.Second, oldPause)):
+		}
+	}
 	return route.JSON(w, http.StatusOK, p)
 }
+
+// oldPause is how long such an agent waits for its answer.
+const oldPause = 2 * time.Second
 
 // ReportRun is PUT /agent/v1/runs/{run}.
 func (a *API) ReportRun(w http.ResponseWriter, r *route.Request) error {
