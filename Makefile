@@ -23,7 +23,7 @@ demo: setup pack ## Three machines run a real Checkbox plan in the local lab; pr
 
 test: setup pack ## Every test, with the race detector, real Pebble, real Checkbox and the bundle in the local lab
 	CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble \
-	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) \
+	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) GORACE=atexit_sleep_ms=0 \
 		go test -race -timeout 14m -p 3 $(TESTFLAGS) $(SLOW) ./...
 
 lint: ## gofmt, go vet and staticcheck

@@ -148,7 +148,7 @@ func (c *testController) poll(w http.ResponseWriter, r *http.Request) {
 			answer(w, p)
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

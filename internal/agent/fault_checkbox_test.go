@@ -78,24 +78,3 @@ func TestFaultCheckboxKilledByTheKernel(t *testing.T) {
 	require.Equal(t, "resumed; ended by SIGKILL; the kernel was out of memory and ended processes meanwhile (journalctl -k says which)", r.Interruptions[0].Note)
 	g.logs("Checkbox was interrupted", "ended by SIGKILL")
 }
-
-func TestTemporaryFilesGoWithTheirRun(t *testing.T) {
-	t.Parallel()
-	g := newRig(t, realCheckbox(t))
-	g.opts.TempDir = t.TempDir()
-	require.NoError(t, os.Chmod(g.opts.TempDir, 0o755))
-	g.start()
-	id := g.run(order.Spec{Plan: namespace + "demo-hang"})
-	g.in(id, namespace+"hang", "")
-	var made []string
-	g.until("Checkbox has made a directory for the job", 20*time.Second, func() bool {
-		made, _ = filepath.Glob(filepath.Join(g.opts.TempDir, "certlab-"+id+"-1", "nest-*"))
-		return len(made) > 0
-	})
-	_, err := g.client.Cancel(context.Background(), id) // which kills it
-	require.NoError(t, err)
-	require.Equal(t, order.Cancelled, g.wait(id).State)
-	left, err := os.ReadDir(g.opts.TempDir)
-	require.NoError(t, err)
-	require.Empty(t, left)
-}

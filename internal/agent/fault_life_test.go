@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net/http/httptrace"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -80,4 +81,31 @@ func TestFaultMachineRebootsWhileSomebodyWaits(t *testing.T) {
 	require.Empty(t, r.Notice)
 	require.Len(t, r.Interruptions, 1)
 	require.Equal(t, "reboot", r.Interruptions[0].Cause)
+}
+
+func TestFaultMachineRebootsAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	g, _ := scriptedRig(t, script{Version: "7.3.0", Plan: example + "killed-nb", Running: example + "killer", Wait: filepath.Join(t.TempDir(), "never"),
+		Jobs:    []checkbox.Job{{ID: example + "killer", Plugin: "shell"}},
+		Console: "console/killed-then-resumed.txt", Archive: "archives/head-killed-nb.tar.xz"})
+	g.desired.MaxBoots = 1
+	g.start()
+	id := g.run(order.Spec{Plan: example + "killed-nb"})
+	g.in(id, example+"killer", "")
+	g.killAll()
+	g.boot("boot-2")
+	// The second start is cut off before it could do anything.
+	g.start()
+	g.until("there is a second start", 30*time.Second, func() bool {
+		return len(g.starts()) == 2 && exists(filepath.Join(g.starts()[1], keepFile))
+	})
+	g.killAll()
+	g.boot("boot-3")
+	g.start()
+	r := g.wait(id)
+	require.Equal(t, order.Failed, r.State)
+	require.Equal(t, order.FailInterrupted, r.Failure.Type)
+	require.Contains(t, r.Failure.Message, "Checkbox was interrupted 2 times, more often than max-boots allows")
+	require.Len(t, r.Interruptions, 2)
+	require.Equal(t, []order.FileKind{order.ConsoleFile, order.SessionFile}, kinds(r))
 }

@@ -2,13 +2,16 @@ package agent
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,7 +36,7 @@ func TestMain(m *testing.M) {
 		case "scripted-checkbox":
 			os.Exit(scriptedMain(os.Args[2], os.Args[3:]))
 		default:
-			os.Exit(m.Run())
+			os.Exit(testMain(m))
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -41,8 +44,32 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(testMain(m))
 }
+
+// testMain runs the tests. Most of them wait most of the time, so more of them run at once than there are processors.
+func testMain(m *testing.M) int {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		if err := flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0)))); err != nil {
+			panic(err)
+		}
+	}
+	answers, err := os.MkdirTemp("", "certlab-answers-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(answers)
+	if err := os.Setenv(answersVariable, answers); err != nil {
+		panic(err)
+	}
+	return m.Run()
+}
+
+// answersVariable names the directory with what the real Checkbox has answered in this run of the tests.
+const answersVariable = "CERTLAB_TEST_ANSWERS"
 
 // agentMain runs an agent with the options in a file.
 func agentMain(path string) error {
@@ -96,6 +123,39 @@ func realCheckbox(t *testing.T) string {
 	return ""
 }
 
+// knownCheckbox is the real Checkbox, but for its version and the jobs of a plan, which do not change while the tests run: it is asked
+// for each once, and not for every agent that starts. Each answer takes it seconds.
+func knownCheckbox(t *testing.T) string {
+	t.Helper()
+	return program(t, `case "$*" in
+"launcher --version" | "list-bootstrapped "*) ;;
+*) exec "$real" "$@" ;;
+esac
+answer="$answers/$(printf %s "$PROVIDERPATH $CERTLAB_ALLOW_REBOOT $*" | md5sum | cut -d ' ' -f 1)"
+exec 9>"$answer.lock"
+flock 9
+if [ ! -f "$answer" ]; then
+	"$real" "$@" >"$answer.new" 9>&- || { code=$?; cat "$answer.new"; exit $code; }
+	mv "$answer.new" "$answer"
+fi
+cat "$answer"
+`, "real="+realCheckbox(t), "answers="+os.Getenv(answersVariable))
+}
+
+// program writes a shell script with variables of its own and returns its path.
+func program(t *testing.T, script string, variables ...string) string {
+	t.Helper()
+	var head strings.Builder
+	head.WriteString("#!/bin/sh\n")
+	for _, v := range variables {
+		name, value, _ := strings.Cut(v, "=")
+		fmt.Fprintf(&head, "%s='%s'\n", name, value)
+	}
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte(head.String()+script), 0o755))
+	return path
+}
+
 // A rig is a directory with an agent in it, which runs as a process of its own, so that it can be killed.
 type rig struct {
 	t       *testing.T
@@ -117,7 +177,7 @@ func newRig(t *testing.T, path string) *rig {
 	provider, err := filepath.Abs("../../charms/checkbox/provider")
 	require.NoError(t, err)
 	g := &rig{t: t, dir: filepath.Join(dir, "agent"), log: filepath.Join(dir, "log")}
-	g.opts = Options{Dir: g.dir, BootIDFile: filepath.Join(dir, "boot_id"), Binary: testBinary(t),
+	g.opts = Options{Dir: g.dir, BootIDFile: filepath.Join(dir, "boot_id"), Binary: program(t, quickly+`"$@"`, "self="+testBinary(t)),
 		Grace: 2 * time.Second, RebootGrace: 200 * time.Millisecond, RestartGrace: 200 * time.Millisecond, Interval: 50 * time.Millisecond,
 		ReportEvery: 20 * time.Millisecond, RetryLimit: 100 * time.Millisecond, PollWait: time.Second}
 	g.boot("boot-1")
@@ -132,6 +192,10 @@ func newRig(t *testing.T, path string) *rig {
 	g.client = NewClient(g.dir)
 	return g
 }
+
+// quickly begins the command of a script that becomes the test binary: with the race detector, that otherwise sleeps for a second before
+// it ends.
+const quickly = `GORACE=atexit_sleep_ms=0 exec "$self" `
 
 func testBinary(t *testing.T) string {
 	path, err := os.Executable()
@@ -219,11 +283,15 @@ func (g *rig) killAll() {
 	}
 }
 
-// until polls until something holds.
+// until polls until something holds, ever less often: what asks costs what is asked.
 func (g *rig) until(what string, limit time.Duration, done func() bool) {
 	g.t.Helper()
-	if !waitFor(limit, done) {
-		require.FailNow(g.t, "it took too long until "+what)
+	deadline := time.Now().Add(limit)
+	for pause := 10 * time.Millisecond; !done(); pause = min(pause*5/4, 200*time.Millisecond) {
+		if time.Now().After(deadline) {
+			require.FailNow(g.t, "it took too long until "+what)
+		}
+		time.Sleep(pause)
 	}
 }
 

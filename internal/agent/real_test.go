@@ -98,7 +98,7 @@ func TestRunOfAPlanEndsWithItsSubmission(t *testing.T) {
 
 func TestFaultAgentKilled(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, realCheckbox(t))
+	g := newRig(t, knownCheckbox(t))
 	g.start()
 	id := g.run(order.Spec{Plan: namespace + "demo-slow"})
 	g.in(id, namespace+"slow", "second 1")
@@ -123,7 +123,7 @@ func TestFaultAgentKilled(t *testing.T) {
 
 func TestFaultPowerCutInABlockerJobIsNoPass(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, realCheckbox(t))
+	g := newRig(t, knownCheckbox(t))
 	g.start()
 	id := g.run(order.Spec{Plan: namespace + "demo-blocker"})
 	g.in(id, namespace+"blocker", "second 1")
@@ -150,7 +150,7 @@ func TestFaultPowerCutInABlockerJobIsNoPass(t *testing.T) {
 
 func TestFaultPowerCutBeforeTheFirstJob(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, realCheckbox(t))
+	g := newRig(t, knownCheckbox(t))
 	g.start()
 	id := g.run(order.Spec{Plan: namespace + "demo-slow"})
 	g.in(id, namespace+"slow", "second 1")
@@ -200,7 +200,7 @@ func rewriteSession(t *testing.T, path string, change func(session map[string]an
 
 func TestFaultKeeperKilled(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, realCheckbox(t))
+	g := newRig(t, knownCheckbox(t))
 	g.start()
 	id := g.run(order.Spec{Plan: namespace + "demo-slow"})
 	g.in(id, namespace+"slow", "second 1")
@@ -228,7 +228,7 @@ func fakeReboot(t *testing.T, g *rig) (mark string) {
 
 func TestJobThatRebootsOnPurposePasses(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, realCheckbox(t))
+	g := newRig(t, knownCheckbox(t))
 	mark := fakeReboot(t, g)
 	g.start()
 	id := g.run(order.Spec{Plan: namespace + "demo-reboot", Environment: map[string]string{"CERTLAB_ALLOW_REBOOT": "1"}})
@@ -249,7 +249,7 @@ func TestJobThatRebootsOnPurposePasses(t *testing.T) {
 
 func TestMachineThatIsNotEnrolledIsNotRebooted(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, realCheckbox(t))
+	g := newRig(t, knownCheckbox(t))
 	mark := fakeReboot(t, g)
 	g.start()
 	r := g.wait(g.run(order.Spec{Plan: namespace + "demo-reboot"}))
@@ -258,39 +258,21 @@ func TestMachineThatIsNotEnrolledIsNotRebooted(t *testing.T) {
 	require.NoFileExists(t, mark)
 }
 
-func TestFaultMachineRebootsAgainAndAgain(t *testing.T) {
-	t.Parallel()
-	g := newRig(t, realCheckbox(t))
-	g.desired.MaxBoots = 1
-	g.start()
-	id := g.run(order.Spec{Plan: namespace + "demo-blocker"})
-	g.in(id, namespace+"blocker", "second 1")
-	g.killAll()
-	g.boot("boot-2")
-	// The second start is cut off before it could do anything.
-	g.start()
-	g.until("there is a second start", 30*time.Second, func() bool {
-		return len(g.starts()) == 2 && exists(filepath.Join(g.starts()[1], keepFile))
-	})
-	g.killAll()
-	g.boot("boot-3")
-	g.start()
-	r := g.wait(id)
-	require.Equal(t, order.Failed, r.State)
-	require.Equal(t, order.FailInterrupted, r.Failure.Type)
-	require.Len(t, r.Interruptions, 2)
-	require.Equal(t, []order.FileKind{order.ConsoleFile, order.SessionFile}, kinds(r))
-}
-
 func TestRunIsCancelled(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, realCheckbox(t))
+	g := newRig(t, knownCheckbox(t))
+	g.opts.TempDir = t.TempDir()
+	require.NoError(t, os.Chmod(g.opts.TempDir, 0o755))
 	g.start()
 	id := g.run(order.Spec{Plan: namespace + "demo-hang"})
 	queued := g.run(order.Spec{Plan: namespace + "demo-slow"})
 	g.in(id, namespace+"hang", "")
 	dir := g.starts()[0]
 	g.until("the job has started its processes", 10*time.Second, func() bool { return len(marked(dir)) >= 3 })
+	g.until("Checkbox has made a directory for the job", 20*time.Second, func() bool {
+		made, _ := filepath.Glob(filepath.Join(g.opts.TempDir, "certlab-"+id+"-1", "nest-*"))
+		return len(made) > 0
+	})
 	_, err := g.client.Cancel(context.Background(), queued)
 	require.NoError(t, err)
 	_, err = g.client.Cancel(context.Background(), id)
@@ -301,30 +283,42 @@ func TestRunIsCancelled(t *testing.T) {
 	require.Equal(t, []order.FileKind{order.ConsoleFile, order.SessionFile}, kinds(r))
 	require.Empty(t, marked(dir), "processes of the cancelled run live on")
 	require.Equal(t, order.Cancelled, g.wait(queued).State)
+	left, err := os.ReadDir(g.opts.TempDir)
+	require.NoError(t, err)
+	require.Empty(t, left, "temporary files go with their run, also where what made them was killed")
 }
 
 func TestFaultCheckboxHangsOrPrintsWithoutEnd(t *testing.T) {
 	t.Parallel()
-	cli := realCheckbox(t)
+	hangs := script{Version: "7.3.0", Plan: example + "killed-nb", Running: example + "killer", Jobs: []checkbox.Job{{ID: example + "killer", Plugin: "shell"}}}
+	floods := hangs
+	floods.Endless = true
 	for _, test := range []struct {
 		name, plan, failure string
+		script              *script // nil: the real Checkbox
 		change              func(*order.AgentDesired)
 	}{
-		{"total time", "demo-hang", order.FailTimeout, func(d *order.AgentDesired) { d.TimeoutSeconds = 25 }},
-		{"silence", "demo-hang", order.FailSilence, func(d *order.AgentDesired) { d.SilenceSeconds = 20 }},
-		{"console", "demo-flood", order.FailConsoleSize, func(d *order.AgentDesired) { d.ConsoleMaxBytes = 200_000 }},
-		{"session", "demo-flood", order.FailSessionSize, func(d *order.AgentDesired) { d.SessionMaxBytes = 1_000_000 }},
+		{"total time", hangs.Plan, order.FailTimeout, &hangs, func(d *order.AgentDesired) { d.TimeoutSeconds = 15 }},
+		{"silence", namespace + "demo-hang", order.FailSilence, nil, func(d *order.AgentDesired) { d.SilenceSeconds = 25 }},
+		{"console", floods.Plan, order.FailConsoleSize, &floods, func(d *order.AgentDesired) { d.ConsoleMaxBytes = 200_000 }},
+		{"session", namespace + "demo-flood", order.FailSessionSize, nil, func(d *order.AgentDesired) { d.SessionMaxBytes = 1_000_000 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			g := newRig(t, cli)
+			var g *rig
+			if test.script != nil {
+				g, _ = scriptedRig(t, *test.script)
+			} else {
+				g = newRig(t, knownCheckbox(t))
+			}
 			test.change(&g.desired)
 			g.start()
-			id := g.run(order.Spec{Plan: namespace + test.plan})
+			id := g.run(order.Spec{Plan: test.plan})
 			r := g.wait(id)
 			require.Equal(t, order.Failed, r.State)
 			require.Equal(t, test.failure, r.Failure.Type, r.Failure.Message)
-			require.Contains(t, r.Failure.Message, "in job "+namespace)
+			job, _, _ := strings.Cut(test.plan, "::")
+			require.Contains(t, r.Failure.Message, "in job "+job+"::")
 			require.Contains(t, kinds(r), order.ConsoleFile)
 			require.Contains(t, kinds(r), order.SessionFile)
 			if limit := g.desired.ConsoleMaxBytes; limit > 0 {
@@ -336,7 +330,7 @@ func TestFaultCheckboxHangsOrPrintsWithoutEnd(t *testing.T) {
 
 func TestFaultPlanThatCannotBeRun(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, realCheckbox(t))
+	g := newRig(t, knownCheckbox(t))
 	g.start()
 	r := g.wait(g.run(order.Spec{Plan: namespace + "demo-quik"}))
 	require.Equal(t, order.FailPlanUnknown, r.Failure.Type)

@@ -48,7 +48,9 @@ func withProcesses(t *testing.T, s *hookstest.Scenario) *hookstest.Scenario {
 			ctx, cancel := context.WithCancel(context.Background())
 			served := make(chan error, 1)
 			go func() { served <- server.Serve(ctx, listener) }()
-			return &hooks.Tools{Environ: c.Env(), PrivateDir: private, Prefix: "test-"}, func() {
+			// With the race detector a program otherwise sleeps for a second before it ends.
+			environ := append(c.Env(), "GORACE=atexit_sleep_ms=0")
+			return &hooks.Tools{Environ: environ, PrivateDir: private, Prefix: "test-"}, func() {
 				cancel()
 				require.NoError(t, <-served)
 				remove()
