@@ -181,6 +181,64 @@ func TestFaultDamagedPage(t *testing.T) {
 	}
 }
 
+// TestASalvageKeepsWhoAMachineIs loses the page of the machines: their agents are known by keys that an index still has.
+func TestASalvageKeepsWhoAMachineIs(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	path, total := large(t)
+	db, err := Open(ctx, path)
+	require.NoError(t, err)
+	id := ""
+	require.NoError(t, db.write(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, "UPDATE machines SET key = 'maas:abc123', origin = 'juju' RETURNING id").Scan(&id)
+	}))
+	require.NoError(t, db.Close())
+	page(t, path, "machines")
+	to := filepath.Join(t.TempDir(), "new.db")
+	s, err := SalvageInto(ctx, path, "", to, epoch)
+	require.NoError(t, err)
+	require.Equal(t, total, s.Rows["runs"])
+	require.Len(t, s.Rebuilt, 1)
+	require.Empty(t, s.Lost)
+	mended, err := Open(ctx, to)
+	require.NoError(t, err)
+	defer mended.Close()
+	m, err := mended.Machine(ctx, id)
+	require.NoError(t, err)
+	require.Equal(t, "maas:abc123", m.Key)
+	require.Equal(t, cert.OriginJuju, m.Origin)
+}
+
+// TestASalvageAsksForResultsOfWhichNoRowIsLeft loses both rows of a run's results: the run is not over then.
+func TestASalvageAsksForResultsOfWhichNoRowIsLeft(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	path, total := large(t)
+	db, err := Open(ctx, path)
+	require.NoError(t, err)
+	id := ""
+	require.NoError(t, db.write(ctx, func(tx *sql.Tx) error {
+		if err := tx.QueryRowContext(ctx, "SELECT run FROM submissions ORDER BY seq LIMIT 1").Scan(&id); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "DELETE FROM files WHERE run = ?1; DELETE FROM submissions WHERE run = ?1", id)
+		return err
+	}))
+	require.NoError(t, db.Close())
+	to := filepath.Join(t.TempDir(), "new.db")
+	s, err := SalvageInto(ctx, path, "", to, epoch)
+	require.NoError(t, err)
+	require.Equal(t, total-1, s.Queued)
+	mended, err := Open(ctx, to)
+	require.NoError(t, err)
+	defer mended.Close()
+	run, err := mended.Run(ctx, id)
+	require.NoError(t, err)
+	require.True(t, run.Presumed(), "what its machine delivers again is taken")
+	require.False(t, run.Closed())
+	require.Contains(t, strings.Join(s.Rebuilt, "\n"), "run "+id+" (its results were unreadable")
+}
+
 func TestFaultDamagedFile(t *testing.T) {
 	t.Parallel()
 	whole, total := large(t)

@@ -44,7 +44,7 @@ func SalvageInto(ctx context.Context, path, backup, to string, now time.Time) (o
 		if err := mendHeader(path, to); err != nil {
 			return err
 		}
-		s := salvager{ctx: ctx, to: tx, out: &out}
+		s := salvager{ctx: ctx, to: tx, out: &out, keyOf: make(map[string]string)}
 		if err := s.salvage(path); err != nil {
 			return err
 		}
@@ -64,10 +64,10 @@ func SalvageInto(ctx context.Context, path, backup, to string, now time.Time) (o
 }
 
 type salvager struct {
-	ctx context.Context
-	to  *sql.Tx
-	out *Salvage
-	ids map[string]bool // runs that anything speaks of
+	ctx   context.Context
+	to    *sql.Tx
+	out   *Salvage
+	keyOf map[string]string // machines' keys by their ids
 }
 
 func (s *salvager) unread(what string, err error) {
@@ -99,6 +99,7 @@ func (s *salvager) salvage(path string) error {
 		}
 		s.out.Rows[table] = n
 	}
+	s.readKeys(from)
 	return s.lost(from)
 }
 
@@ -282,6 +283,40 @@ func (s *salvager) fill(backup string) error {
 // A mending puts rows together from what other tables say, in one statement that returns the ids.
 type mending struct{ what, text string }
 
+// keys gives machines that were put together the keys that they had, by which their agents are known: an index may still have them.
+func (s *salvager) keys() error {
+	for id, key := range s.keyOf {
+		if _, err := s.to.ExecContext(s.ctx, `UPDATE OR IGNORE machines SET key = ?, origin = CASE WHEN ?1 LIKE 'manual:%' THEN 'manual' ELSE 'juju' END
+			WHERE id = ? AND key = 'manual:' || id`, key, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readKeys reads the machines' keys from the indexes of ids and of keys.
+func (s *salvager) readKeys(from *sql.DB) {
+	type entry struct {
+		seq  int64
+		text string
+	}
+	read := func(column, index string) map[int64]string {
+		all, _ := list(s.ctx, from, func(sc scanner) (e entry, err error) { return e, sc.Scan(&e.seq, &e.text) },
+			"SELECT seq, "+column+" FROM machines INDEXED BY "+index)
+		found := make(map[int64]string, len(all))
+		for _, e := range all {
+			found[e.seq] = e.text
+		}
+		return found
+	}
+	keys := read("key", "sqlite_autoindex_machines_2")
+	for seq, id := range read("id", "sqlite_autoindex_machines_1") {
+		if key := keys[seq]; key != "" {
+			s.keyOf[id] = key
+		}
+	}
+}
+
 var mendings = []mending{
 	{"submission %s (its row was unreadable: from its file)", `INSERT INTO submissions (id, run, attempt, machine, sha256, size, name, received, added_by, index_state,
 		index_version, index_error, plan, title, checkbox_version, counts, system)
@@ -294,6 +329,10 @@ var mendings = []mending{
 	{"run %s (its row was unreadable: it has its submission, but not who asked for it and when)", `INSERT INTO runs (id, machine, origin, requested_by, plan, spec, state,
 		created, finished, cancel_requested, failure, counts) SELECT s.run, s.machine, 'action', '', '', '{}', 'completed', min(s.received), max(s.received), 0,
 		'null', 'null' FROM submissions s WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.run) GROUP BY s.run RETURNING id`},
+	// Where its machine still has them, it delivers them again.
+	{"run %s (its results were unreadable; its machine is asked for them)", `UPDATE runs SET state = 'failed', failure = json_object('type', 'lost', 'message',
+		'the controller''s database was damaged, and the rows of this run''s results could not be read; run it again') WHERE state = 'completed'
+		AND NOT EXISTS (SELECT 1 FROM submissions s WHERE s.run = runs.id) RETURNING id`},
 	{"machine %s (its row was unreadable: its runs are kept under its id)", `INSERT INTO machines (id, key, origin, hostname, architecture, system_id, product_uuid, base,
 		kernel, unit, model_uuid, created) SELECT r.machine, 'manual:' || r.machine, 'manual', r.machine, '', '', '', '', '', '', '', min(r.created)
 		FROM runs r WHERE NOT EXISTS (SELECT 1 FROM machines m WHERE m.id = r.machine) GROUP BY r.machine RETURNING id`},
@@ -317,6 +356,9 @@ func (s *salvager) mend(now time.Time) error {
 				s.out.Lost = append(s.out.Lost, id)
 			}
 		}
+	}
+	if err := s.keys(); err != nil {
+		return err
 	}
 	// A table that was rebuilt above is not lost.
 	kept := s.out.Lost[:0]
