@@ -72,6 +72,10 @@ func VerifyBundle(path, charms string) error {
 		b.bad("%w", err)
 		return b.err()
 	}
+	if bundle == nil { // the reader's answer to a document that is nothing, such as an anchor alone
+		b.bad("it is empty: it needs applications")
+		return b.err()
+	}
 	for _, name := range sortedKeys(bundle.Applications) {
 		if bundle.Applications[name] == nil { // Juju's own reader crashes on it
 			b.bad("application %q is empty: it needs a charm", name)
