@@ -310,7 +310,7 @@ func daemonEnv(environ []string) []string {
 	env := []string{"PATH=" + defaultPath, "LANG=C.UTF-8"}
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
-		if name == "TZ" || name == "GOCOVERDIR" || name == "TMPDIR" {
+		if name == "TZ" || name == "GOCOVERDIR" || name == "GORACE" || name == "TMPDIR" {
 			env = append(env, entry)
 		}
 	}
