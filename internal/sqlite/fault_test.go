@@ -389,8 +389,18 @@ func TestFaultDamagedLog(t *testing.T) {
 			}
 			require.NoError(t, os.WriteFile(path, content, 0o600))
 			require.NoError(t, os.WriteFile(path+"-wal", bad, 0o600))
+			if c.said { // a process that ends between opening the database and noting it in there
+				ended, end := context.WithCancel(ctx)
+				end()
+				_, err := OpenAlone(ended, path)
+				require.Error(t, err)
+				first, err := Open(ctx, path)
+				require.NoError(t, err)
+				require.NoError(t, first.Close()) // the log is no more
+			}
 			db, err := OpenAlone(ctx, path)
 			require.NoError(t, err)
+			require.NoFileExists(t, path+"-wal.lost")
 			defer db.Close()
 			var lost LostLog
 			found, err := db.Meta(ctx, MetaLostLog, &lost)

@@ -3,12 +3,15 @@ package sqlite
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"time"
+
+	"certlab/internal/durable"
 )
 
 // SQLite takes the first frame of its write-ahead log with a wrong checksum for the end of the log: what follows is dropped without a
@@ -26,12 +29,27 @@ func OpenAlone(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open database %s: %w", path, err)
 	}
+	// Opening cuts the log off: until it is noted in the database, a file says that it has to be.
+	pending := path + "-wal.lost"
+	if lost != nil {
+		if err := durable.WriteFile(pending, []byte(mustJSON(lost)), 0o600); err != nil {
+			return nil, fmt.Errorf("cannot open database %s: %w", path, err)
+		}
+	} else if text, err := os.ReadFile(pending); err == nil {
+		lost = new(LostLog)
+		if json.Unmarshal(text, lost) != nil {
+			lost = &LostLog{Found: time.Now().UTC(), Kept: path + "-wal.damaged"}
+		}
+	}
 	db, err := Open(ctx, path)
-	if err != nil || lost == nil {
+	if err != nil || lost == nil || db.Writable() != nil {
 		return db, err
 	}
 	if err := db.noteLog(ctx, *lost, time.Now()); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if err := os.Remove(pending); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot open database %s: %w", path, err), db.Close())
 	}
 	return db, nil
 }
