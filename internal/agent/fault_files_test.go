@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -261,4 +262,30 @@ func TestFaultDamagedLauncherIsNotResumed(t *testing.T) {
 	require.Len(t, r.Interruptions, 1)
 	require.Equal(t, "not resumed", r.Interruptions[0].Note)
 	require.Contains(t, kinds(r), order.SessionFile, "what was measured until then is kept")
+}
+
+// TestFilesAreKeptForAControllerThatCannotBeUsed has more runs to deliver than an agent on its own keeps the files of.
+func TestFilesAreKeptForAControllerThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	opts := Options{Dir: t.TempDir()}
+	opts.defaults()
+	a := newAgent(opts)
+	a.wanted, a.desired.ControllerURLs = 1, []string{"https://controller"} // which has published no authority: there is no remote
+	for n := range maxAlone + 3 {
+		id := fmt.Sprint("r", n)
+		a.runs[id] = &run{rec: record{Step: stepEnded, Run: order.Run{Report: order.Report{Run: id, State: order.Completed}, Files: []order.File{{Name: "console"}}}}}
+		a.order = append(a.order, id)
+		require.NoError(t, os.MkdirAll(a.spoolDir(id), 0o700))
+		require.NoError(t, os.MkdirAll(a.runDir(id), 0o700))
+	}
+	left := func() int {
+		entries, err := os.ReadDir(filepath.Join(opts.Dir, "spool"))
+		require.NoError(t, err)
+		return len(entries)
+	}
+	a.prune()
+	require.Equal(t, maxAlone+3, left())
+	a.desired.ControllerURLs = nil
+	a.prune()
+	require.Equal(t, maxAlone, left())
 }

@@ -416,7 +416,8 @@ func (a *Agent) prune() {
 			continue
 		}
 		known++
-		if !r.rec.Run.Delivered && a.remote == nil {
+		// One that cannot be used, as without an authority to trust, is a controller all the same.
+		if !r.rec.Run.Delivered && a.wanted > 0 && len(a.desired.ControllerURLs) == 0 {
 			if alone++; alone > maxAlone && len(r.rec.Run.Files) > 0 && exists(a.spoolDir(id)) {
 				os.RemoveAll(a.spoolDir(id))
 				r.rec.Run.SubmissionPath = ""
