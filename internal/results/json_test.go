@@ -290,14 +290,14 @@ func (r *repeat) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestMemoryStaysSmall reads 48 MB that are one string and looks at Go's heap meanwhile.
+// TestMemoryStaysSmall reads 16 MB that are one string and looks at Go's heap meanwhile.
 func TestMemoryStaysSmall(t *testing.T) {
-	const size = 48 << 20
+	const size = 16 << 20
 	runtime.GC()
 	var before, peak runtime.MemStats
 	runtime.ReadMemStats(&before)
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
-	watched := &watch{r: journal(size), every: 4 << 20, look: func() {
+	watched := &watch{r: journal(size), every: 1 << 20, look: func() {
 		var now runtime.MemStats
 		runtime.ReadMemStats(&now)
 		if now.HeapInuse > peak.HeapInuse {

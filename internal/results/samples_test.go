@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -42,23 +44,40 @@ func readFile(t testing.TB, file string, opts results.Options) *results.Submissi
 	return sub
 }
 
-// unpack reads an archive the plain way, as a second opinion.
+// unpack returns an archive's files as another reader than ours gives them.
 func unpack(t testing.TB, file string) map[string][]byte {
 	t.Helper()
-	f, err := os.Open(file)
+	once, _ := unpacked.LoadOrStore(file, sync.OnceValues(func() (map[string][]byte, error) { return unpackFile(file) }))
+	members, err := once.(func() (map[string][]byte, error))()
 	require.NoError(t, err)
+	return maps.Clone(members)
+}
+
+// unpacked remembers samples: under the race detector, unpacking them for each test would take most of the tests' time.
+var unpacked sync.Map
+
+func unpackFile(file string) (map[string][]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
 	defer f.Close()
 	r, err := xz.NewReader(f)
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	members := make(map[string][]byte)
 	for archive := tar.NewReader(r); ; {
 		h, err := archive.Next()
 		if err == io.EOF {
-			return members
+			return members, nil
 		}
-		require.NoError(t, err)
-		members[h.Name], err = io.ReadAll(archive)
-		require.NoError(t, err)
+		if err != nil {
+			return nil, err
+		}
+		if members[h.Name], err = io.ReadAll(archive); err != nil {
+			return nil, err
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ func FuzzCommandLine(f *testing.F) {
 		"add-unit ctrl -n 2 --to 0", "remove-unit ctrl/0 --force", "remove-application ctrl --no-prompt", "integrate ctrl ctrl:x", "add-secret s a-b=c", "show-task 1", "resolved ctrl/0",
 		"model-config update-status-hook-interval=5m", "constraints mem=4G", "show-status-log ctrl/0 --days 1", "debug-log --limit 3", "attach-resource ctrl tool=x")
 	dir := f.TempDir()
-	fuzztest.Run(f, 200, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 100, seeds, func(t *testing.T, data []byte) {
 		words := strings.Fields(string(data))
 		if len(words) > 100 || strings.Contains(string(data), "-o") || strings.Contains(string(data), "/") && strings.Contains(string(data), "..") { // writes or reads files elsewhere
 			return
