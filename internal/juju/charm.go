@@ -61,12 +61,16 @@ func NewCharm(texts map[string]string) (*Charm, error) {
 	return c, nil
 }
 
-func (c *Charm) parse() error {
+func (c *Charm) parse() (err error) {
+	defer func() { // of an empty key, for one, Juju's own readers know nothing
+		if v := recover(); v != nil {
+			err = fmt.Errorf("a file of the charm cannot be read as Juju reads it: %v", v)
+		}
+	}()
 	text, ok := c.texts["metadata.yaml"]
 	if !ok {
 		return errors.New(`archive file "metadata.yaml" not found`)
 	}
-	var err error
 	if c.Meta, err = charm.ReadMeta(strings.NewReader(text)); err != nil {
 		return err
 	}

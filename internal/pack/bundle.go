@@ -41,7 +41,8 @@ var (
 // `juju deploy --dry-run` lets pass (endpoints, options, unquoted storage, keys that nobody reads), because a real deploy stops in
 // the middle of such a bundle and undoes nothing. Charms are looked for in the directory charms by the name of their file, or,
 // if charms is empty, where the bundle says, relative to the bundle. The error has a line for each problem.
-func VerifyBundle(path, charms string) error {
+func VerifyBundle(path, charms string) (err error) {
+	defer crashed(&err, "cannot read bundle "+path)
 	data, err := readBounded(path, maxBundle)
 	if err != nil {
 		return fmt.Errorf("cannot read bundle: %w", err)

@@ -36,18 +36,26 @@ type Charm struct {
 }
 
 // Read reads a .charm file as Juju does. It checks no more than Juju would; see Verify.
-func Read(path string) (*Charm, error) {
+func Read(path string) (c *Charm, err error) {
+	defer crashed(&err, "cannot read charm "+path)
 	archive, err := charm.ReadCharmArchive(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read charm %s: %w", path, err)
 	}
-	c := &Charm{Path: path, Name: archive.Meta().Name, Archive: archive}
+	c = &Charm{Path: path, Name: archive.Meta().Name, Archive: archive}
 	if m := archive.Manifest(); m != nil {
 		for _, base := range m.Bases {
 			c.Architectures = append(c.Architectures, base.Architectures...)
 		}
 	}
 	return c, nil
+}
+
+// crashed makes an error of a crash of Juju's own readers, such as of an empty key.
+func crashed(err *error, what string) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("%s: it cannot be read as Juju reads it: %v", what, v)
+	}
 }
 
 // Verify checks a .charm file: that Juju can read and deploy it, that its programs are for the architecture that it names, and

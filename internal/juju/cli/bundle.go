@@ -80,7 +80,12 @@ func (d *deployer) bundle(path string) error {
 }
 
 // readBundle reads and checks a bundle with its overlays, as far as Juju does before it begins.
-func (d *deployer) readBundle(path string) (*charm.BundleData, string, error) {
+func (d *deployer) readBundle(path string) (bundle *charm.BundleData, base string, err error) {
+	defer func() { // of an empty key, for one, Juju's own reader knows nothing
+		if v := recover(); v != nil {
+			err = fmt.Errorf("cannot deploy bundle: %s cannot be read: %v", path, v)
+		}
+	}()
 	c := d.c
 	var sources []charm.BundleDataSource
 	var ignored []string
