@@ -85,6 +85,8 @@ func TestRunsEndAsTheirPlansDo(t *testing.T) {
 		"failed otherwise":     {"demo-manual", "t", cert.Run{State: cert.Failed, Failure: failed(order.FailTimeout)}, []string{"outcome"}},
 		"interrupted often":    {"demo-quick", "t", cert.Run{State: cert.Failed, Failure: failed(order.FailInterrupted), Attempts: boots(21)}, nil},
 		"interrupted seldom":   {"demo-quick", "t", cert.Run{State: cert.Failed, Failure: failed(order.FailInterrupted), Attempts: boots(20)}, []string{"outcome"}},
+		"hung and completed":   {"demo-hang", "t", cert.Run{State: cert.Completed}, []string{"outcome", "lost"}},
+		"hung and was ended":   {"demo-hang", "t", cert.Run{State: cert.Completed, Attempts: []cert.Attempt{{Interruptions: []cert.Interruption{{Job: namespace + "hang"}}}}}, []string{"lost"}},
 		"completed of nothing": {"demo-quick", "t", cert.Run{State: cert.Completed}, []string{"lost"}},
 		"two files":            {"demo-manual", "t", cert.Run{State: cert.Failed, Failure: failed(order.FailInteractive), Files: []cert.File{{Kind: "submission"}}}, []string{"twice"}},
 		"on another machine":   {"demo-manual", "t", cert.Run{State: cert.Failed, Failure: failed(order.FailInteractive), Hostname: "machine-2"}, []string{"wrong"}},
