@@ -34,9 +34,15 @@ func TestFaultTooMuchAtOnce(t *testing.T) {
 			req, err := http.NewRequestWithContext(ctx, "GET", l.url()+"/agent/v1/poll?wait=50", nil)
 			require.NoError(t, err)
 			waiting.Go(func() {
-				resp, err := a.http.Do(req)
-				if err == nil {
+				for { // until it is let in: what asks below, whether there is room, takes room itself
+					resp, err := a.http.Do(req)
+					if err != nil {
+						return
+					}
 					resp.Body.Close()
+					if resp.StatusCode != http.StatusTooManyRequests {
+						return
+					}
 				}
 			})
 		}
@@ -68,29 +74,26 @@ func TestFaultTooMuchAtOnce(t *testing.T) {
 		}
 		slow, quick := begin(a, strings.Repeat("slow", 100)), begin(other, "quick")
 		from, to := io.Pipe()
+		defer to.CloseWithError(io.ErrUnexpectedEOF)
 		var first atomic.Int32
 		uploaded := make(chan struct{})
 		go func() {
 			defer close(uploaded)
-			if status, _, _, err := a.patch(slow, 0, from, slow.Size); err == nil {
-				first.Store(int32(status))
+			req := a.patchRequest(slow, 0, from, slow.Size)
+			req.Header.Set("Expect", "100-continue")
+			if resp, err := a.http.Do(req); err == nil {
+				resp.Body.Close()
+				first.Store(int32(resp.StatusCode))
 			}
+			from.Close()
 		}()
-		_, err := to.Write(slow.bytes[:100])
+		_, err := to.Write(slow.bytes[:100]) // which is asked for only when the upload has its turn
 		require.NoError(t, err)
-		var retry string
-		require.Eventually(t, func() bool {
-			req, err := http.NewRequestWithContext(t.Context(), "PATCH", l.url()+quick.path(), bytes.NewReader(quick.bytes))
-			require.NoError(t, err)
-			req.Header = http.Header{"Upload-Offset": {"0"}, "Upload-Length": {"5"}, "Certlab-File-Kind": {"console"}, "Certlab-File-Name": {"c"}}
-			resp, err := other.http.Do(req)
-			require.NoError(t, err)
-			defer resp.Body.Close()
-			text, err := io.ReadAll(resp.Body)
-			require.NoError(t, err)
-			retry = resp.Header.Get("Retry-After") + " " + string(text)
-			return resp.StatusCode == http.StatusServiceUnavailable
-		}, patience, 10*time.Millisecond)
+		resp, err := other.http.Do(other.patchRequest(quick, 0, bytes.NewReader(quick.bytes), quick.Size))
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+		retry := resp.Header.Get("Retry-After") + " " + body(t, resp)
 		require.Equal(t, `5 {"error":{"code":"unavailable","message":"the controller is busy: 1 others are being served (try again in a moment)"}}`+"\n", retry)
 		_, err = to.Write(slow.bytes[100:])
 		require.NoError(t, err)

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const patience = 20 * time.Second
+const patience = 40 * time.Second // normally not used up; less than polls wait, so that one that nothing wakes is noticed
 
 // lab is a certlabd with real TLS and a real database, in this process.
 type lab struct {
@@ -266,7 +266,8 @@ func (a *agent) enrolled() order.EnrolledAgent {
 
 func (a *agent) connect(l *lab) {
 	a.lab = l
-	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.roots(), Certificates: []tls.Certificate{a.cert}}, ForceAttemptHTTP2: true}
+	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.roots(), Certificates: []tls.Certificate{a.cert}}, ForceAttemptHTTP2: true,
+		ExpectContinueTimeout: patience}
 	a.t.Cleanup(t.CloseIdleConnections)
 	a.http = &http.Client{Transport: clockTransport{t, a}, Timeout: patience}
 }
@@ -320,8 +321,8 @@ func (a *agent) offset(f file) (offset string, complete string) {
 	return resp.Header.Get("Upload-Offset"), resp.Header.Get("Upload-Complete")
 }
 
-// patch sends body at an offset. The error is the connection's.
-func (a *agent) patch(f file, offset int, body io.Reader, size int64) (status int, next string, ack order.FileAck, err error) {
+// patchRequest is the request that sends body at an offset.
+func (a *agent) patchRequest(f file, offset int, body io.Reader, size int64) *http.Request {
 	req, err := http.NewRequestWithContext(a.t.Context(), "PATCH", a.lab.url()+f.path(), body)
 	require.NoError(a.t, err)
 	req.ContentLength = size
@@ -329,7 +330,12 @@ func (a *agent) patch(f file, offset int, body io.Reader, size int64) (status in
 	req.Header.Set("Upload-Length", fmt.Sprint(f.Size))
 	req.Header.Set("Certlab-File-Kind", string(f.Kind))
 	req.Header.Set("Certlab-File-Name", f.Name)
-	resp, err := a.http.Do(req)
+	return req
+}
+
+// patch sends body at an offset. The error is the connection's.
+func (a *agent) patch(f file, offset int, body io.Reader, size int64) (status int, next string, ack order.FileAck, err error) {
+	resp, err := a.http.Do(a.patchRequest(f, offset, body, size))
 	if err != nil {
 		return 0, "", ack, err
 	}
