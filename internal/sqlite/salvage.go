@@ -412,4 +412,4 @@ func mendHeader(path, fresh string) error {
 }
 
 // ErrNothing says that a salvage found nothing to keep.
-var ErrNothing = cert.Errorf(cert.Rejected, "cannot repair: nothing of the database can be read, and no backup was given (repair with --backup FILE, or restore a backup)")
+var ErrNothing = cert.Errorf(cert.Rejected, "cannot repair: nothing of the database can be read, and no backup was given (repair with a backup, or restore one)")
