@@ -28,9 +28,9 @@ func (a *Agent) poll(ctx context.Context) {
 			}
 			continue
 		}
-		// Until it has answered once, the answer matters more than what it says.
+		// Until it has answered once, the answer matters more than what it says; after it was gone, whether it comes from a backup.
 		wait := a.opts.PollWait
-		if a.controllerState() != "enrolled" {
+		if a.controllerState() != "enrolled" || failures > 0 {
 			wait = 0
 		}
 		pollCtx, stop := context.WithCancel(ctx)
