@@ -31,8 +31,9 @@ type Store struct {
 	dir  string
 	keep sync.RWMutex // held for reading while a blob is put in place and recorded, for writing while one is removed
 
-	mu   sync.Mutex
-	busy map[string]bool // uploads in progress
+	mu      sync.Mutex
+	busy    map[string]bool // uploads in progress
+	lasting map[string]bool // directories whose own names were synced since the start
 
 	onStep func(step string)
 }
@@ -79,7 +80,7 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("cannot open the blob store: %w", err)
 		}
 	}
-	return &Store{dir: dir, busy: make(map[string]bool)}, nil
+	return &Store{dir: dir, busy: make(map[string]bool), lasting: make(map[string]bool)}, nil
 }
 
 func (s *Store) path(sha string) string { return filepath.Join(s.dir, sha[:2], sha) }
@@ -117,6 +118,9 @@ func (s *Store) Offset(u Upload) (int64, error) {
 	defer f.Close()
 	// Bytes of a request that a crash cut short may not be on disk yet.
 	if err := f.Sync(); err != nil {
+		return 0, fmt.Errorf("cannot sync the upload: %w", err)
+	}
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return 0, fmt.Errorf("cannot sync the upload: %w", err)
 	}
 	info, err := f.Stat()
@@ -174,7 +178,8 @@ func (s *Store) Append(ctx context.Context, u Upload, at int64, r io.Reader, com
 	if err := f.Sync(); err != nil {
 		return at, false, fmt.Errorf("cannot write the upload: %w", err)
 	}
-	if at == 0 {
+	// What is whole gets its lasting name below: an upload's own has to last only when more is to come.
+	if at == 0 && (copyErr != nil || offset < u.Size) {
 		if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 			return 0, false, fmt.Errorf("cannot write the upload: %w", err)
 		}
@@ -252,6 +257,11 @@ func hasHash(f *os.File, sha string) error {
 // place puts the synced file at path where its hash says, too: until the blob is recorded, the upload can go on.
 func (s *Store) place(path, sha string) error {
 	target := s.path(sha)
+	if _, err := os.Stat(filepath.Dir(target)); errors.Is(err, fs.ErrNotExist) {
+		s.mu.Lock()
+		delete(s.lasting, filepath.Dir(target))
+		s.mu.Unlock()
+	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return fmt.Errorf("cannot store the upload: %w", err)
 	}
@@ -263,11 +273,27 @@ func (s *Store) place(path, sha string) error {
 		return fmt.Errorf("cannot store the upload: %w", err)
 	}
 	s.step("linked")
-	for _, d := range []string{filepath.Dir(target), s.dir} {
+	return s.syncName(filepath.Dir(target))
+}
+
+// syncName makes the names in one of the store's directories last, and once also that of the directory itself, which this or a process
+// before may have made a moment before it was killed.
+func (s *Store) syncName(dir string) error {
+	s.mu.Lock()
+	lasting := s.lasting[dir]
+	s.mu.Unlock()
+	dirs := []string{dir}
+	if !lasting {
+		dirs = append(dirs, s.dir)
+	}
+	for _, d := range dirs {
 		if err := durable.SyncDir(d); err != nil {
 			return fmt.Errorf("cannot store the upload: %w", err)
 		}
 	}
+	s.mu.Lock()
+	s.lasting[dir] = true
+	s.mu.Unlock()
 	return nil
 }
 

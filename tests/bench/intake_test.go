@@ -72,7 +72,7 @@ func (d *delivery) upload() (time.Duration, order.FileAck) {
 
 // indexed waits until a submission is read.
 func (s *service) indexed(id string) {
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(5 * patience); ; {
 		var sub cert.Submission
 		s.call(s.root, http.MethodGet, "http://local/api/v1/submissions/"+id, nil, &sub)
 		if sub.IndexState == cert.IndexDone {
