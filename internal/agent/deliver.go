@@ -39,15 +39,7 @@ func (a *Agent) deliverAll(ctx context.Context) {
 		}
 		a.mu.Unlock()
 		if todo == nil {
-			var timer <-chan time.Time
-			if wait >= 0 {
-				timer = time.After(wait)
-			}
-			select {
-			case <-ctx.Done():
-			case <-changed:
-			case <-timer:
-			}
+			untilChanged(ctx, changed, wait)
 			continue
 		}
 		deliverCtx, stop := context.WithCancel(ctx)

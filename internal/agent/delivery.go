@@ -253,15 +253,7 @@ func (a *Agent) reportAll(ctx context.Context) {
 		}
 		a.mu.Unlock()
 		if todo == nil {
-			var timer <-chan time.Time
-			if wait >= 0 {
-				timer = time.After(wait)
-			}
-			select {
-			case <-ctx.Done():
-			case <-changed:
-			case <-timer:
-			}
+			untilChanged(ctx, changed, wait)
 			continue
 		}
 		ack, err := controller.report(ctx, report)
@@ -288,5 +280,18 @@ func (a *Agent) reportAll(ctx context.Context) {
 			a.noteController(controller, err)
 			a.pause(ctx, controller, a.patience(trouble.times-1, err))
 		}
+	}
+}
+
+// untilChanged returns when the agent's state has changed, after wait unless that is negative, or when ctx ends.
+func untilChanged(ctx context.Context, changed <-chan struct{}, wait time.Duration) {
+	var timer <-chan time.Time
+	if wait >= 0 {
+		timer = time.After(wait)
+	}
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-timer:
 	}
 }

@@ -214,16 +214,22 @@ func (u upload) stored(run cert.Run) *cert.File {
 	return nil
 }
 
-// UploadOffset is HEAD /agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}.
-func (a *API) UploadOffset(w http.ResponseWriter, r *route.Request) error {
+// ownUpload returns the upload that a request is about and its run, which has to be of the agent's machine.
+func (a *API) ownUpload(r *route.Request) (upload, cert.Run, error) {
 	u, err := uploadOf(r)
 	if err != nil {
-		return err
+		return u, cert.Run{}, err
 	}
 	run, err := a.Store.Run(r.Context(), u.run)
 	if err == nil {
 		err = owns(r, &run)
 	}
+	return u, run, err
+}
+
+// UploadOffset is HEAD /agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}.
+func (a *API) UploadOffset(w http.ResponseWriter, r *route.Request) error {
+	u, run, err := a.ownUpload(r)
 	if err != nil {
 		return err
 	}
@@ -249,14 +255,7 @@ var fileKinds = map[string]bool{cert.KindSubmission: true, cert.KindConsole: tru
 
 // Upload is PATCH of the same path. It says nothing is stored before it is durable.
 func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
-	u, err := uploadOf(r)
-	if err != nil {
-		return err
-	}
-	run, err := a.Store.Run(r.Context(), u.run)
-	if err == nil {
-		err = owns(r, &run)
-	}
+	u, run, err := a.ownUpload(r)
 	if err != nil {
 		return err
 	}

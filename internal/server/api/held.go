@@ -39,14 +39,7 @@ func (a *API) FileGone(w http.ResponseWriter, r *route.Request) error {
 	if err := r.Decode(&in, false); err != nil {
 		return err
 	}
-	u, err := uploadOf(r)
-	if err != nil {
-		return err
-	}
-	run, err := a.Store.Run(r.Context(), u.run)
-	if err == nil {
-		err = owns(r, &run)
-	}
+	u, run, err := a.ownUpload(r)
 	if err != nil {
 		return err
 	}
