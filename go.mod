@@ -20,6 +20,7 @@ require (
 )
 
 require (
+	github.com/canonical/gomaasclient v0.20.0 // indirect
 	golang.org/x/telemetry v0.0.0-20261009151841-97e8ea77aa2a // indirect
 	golang.org/x/vuln v1.1.4 // indirect
 )
