@@ -110,6 +110,8 @@ type Progress struct {
 	JobsDone    int    `json:"jobs_done"`
 	JobsPlanned int    `json:"jobs_planned"`
 	CurrentJob  string `json:"current_job,omitempty"`
+
+	QuietSeconds int64 `json:"quiet_seconds,omitempty"` // how long the machine may keep silent
 }
 
 // Interruption of an attempt. See order.Interruption.
@@ -182,6 +184,8 @@ const (
 	KindSubmission = "submission"
 	KindConsole    = "console"
 	KindSession    = "session"
+	KindJournal    = "journal"
+	KindPstore     = "pstore"
 )
 
 // A Report is what an agent says of a run. See order.Report.

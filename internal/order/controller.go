@@ -21,6 +21,65 @@ type ControllerDesired struct {
 	LogLevel           string          `json:"log_level"`            // debug, info, warning or error
 	DispatchCommand    []string        `json:"dispatch_command"`     // what refreshes the unit's status and databag (juju-exec …)
 	Agents             []EnrolledAgent `json:"agents"`               // sorted by relation, then unit
+	Fleet              Fleet           `json:"fleet,omitzero"`
+}
+
+// Fleet is how the controller uses its provider of machines. Its zero value means that there is none.
+type Fleet struct {
+	MAAS      MAAS           `json:"maas,omitzero"`
+	Limits    FleetLimits    `json:"limits,omitzero"`
+	Checkbox  CheckboxSource `json:"checkbox,omitzero"`   // on machines that are deployed
+	Providers string         `json:"providers,omitempty"` // directory with Checkbox providers that go with the agent
+	Proxy     Proxy          `json:"proxy,omitzero"`      // Juju's, for machines that are deployed
+	Mirror    string         `json:"mirror,omitempty"`    // Juju's apt mirror
+	Agents    string         `json:"agents,omitempty"`    // directory with certlab-agent_ARCHITECTURE
+	Site      string         `json:"site,omitempty"`      // directory with the site's programs: prepare, console
+	Webhook   Webhook        `json:"webhook,omitzero"`
+	Problem   string         `json:"problem,omitempty"` // why there is no provider although one is wanted, with what to do
+}
+
+// MAAS is a region and the key to it.
+type MAAS struct {
+	URL            string            `json:"url"`      // http(s)://host:5240/MAAS; empty: none
+	KeyFile        string            `json:"key_file"` // path, mode 0600: consumer:token:secret
+	CAFile         string            `json:"ca_file,omitempty"`
+	Source         string            `json:"source"`                    // trust or secret: where the key comes from
+	Pools          []string          `json:"pools,omitempty"`           // machines are taken from these only; empty: from all but the protected ones
+	ProtectedPools []string          `json:"protected_pools,omitempty"` // machines in these are never taken
+	QuarantinePool string            `json:"quarantine_pool,omitempty"`
+	QuarantineTag  string            `json:"quarantine_tag,omitempty"`
+	Erase          map[string]string `json:"erase,omitempty"`       // by pool: none, quick, secure or full; "" for the others
+	PowerUnits     bool              `json:"power_units,omitempty"` // machines that Juju holds and that carry a unit of this lab may be power-cycled
+}
+
+// FleetLimits bound what people and the lab itself do with machines. 0 means the default.
+type FleetLimits struct {
+	Release          string  `json:"release,omitempty"`           // deployed where nothing else is asked for; empty: the provider's default
+	MaxHours         float64 `json:"max_hours,omitempty"`         // of one reservation, extensions included; 72
+	MaxExtensions    int     `json:"max_extensions,omitempty"`    // 10
+	MaxPerPerson     int     `json:"max_per_person,omitempty"`    // machines at once; 10
+	MaxQueue         int     `json:"max_queue,omitempty"`         // reservations that wait; 1000
+	MaxTries         int     `json:"max_tries,omitempty"`         // deployments for one reservation; 3
+	ReminderMinutes  int     `json:"reminder_minutes,omitempty"`  // before its end; 30
+	DeployMinutes    int     `json:"deploy_minutes,omitempty"`    // until the provider says deployed; 40: longer than MAAS's own 30
+	BootMinutes      int     `json:"boot_minutes,omitempty"`      // from then until the machine asks for its agent; 15
+	EnrolMinutes     int     `json:"enrol_minutes,omitempty"`     // from then until the agent is ready; 45
+	ReleaseMinutes   int     `json:"release_minutes,omitempty"`   // 10: longer than MAAS's own 5
+	SilenceMinutes   int     `json:"silence_minutes,omitempty"`   // of an agent, before the machine counts as hung; 15
+	PowerCycles      int     `json:"power_cycles,omitempty"`      // per attempt; 3
+	CheckHours       int     `json:"check_hours,omitempty"`       // between health checks of a machine; 0: none
+	QuarantineAfter  int     `json:"quarantine_after,omitempty"`  // provisioning failures in a row; 3
+	AutoReturn       bool    `json:"auto_return,omitempty"`       // a passed check ends what the policy quarantined
+	IncidentMachines int     `json:"incident_machines,omitempty"` // 5
+	IncidentPercent  int     `json:"incident_percent,omitempty"`  // 10
+	IncidentMinutes  int     `json:"incident_minutes,omitempty"`  // 15
+	MaxDeploying     int     `json:"max_deploying,omitempty"`     // at once; 50
+}
+
+// Webhook is who is told of reminders and incidents.
+type Webhook struct {
+	URL        string `json:"url,omitempty"`
+	SecretFile string `json:"secret_file,omitempty"` // path, mode 0600: the key of the signature
 }
 
 // EnrolledAgent is a unit that may act for a machine. Who is not in the list has no access.

@@ -70,6 +70,10 @@ type Order struct {
 	Run     string    `json:"run"` // run id
 	Created time.Time `json:"created"`
 	Spec
+	// Manifest holds Checkbox's manifest entries of the machine, as the lab knows them: full id → true, false, a number or text. They go
+	// before those of the agent's desired state. SiteEnvironment is the machine's and its zone's; what Spec says goes before it.
+	Manifest        map[string]string `json:"manifest,omitempty"`
+	SiteEnvironment map[string]string `json:"site_environment,omitempty"`
 }
 
 // Poll is the controller's answer to an agent's long poll: what it should do next. Both lists may be empty. An order is repeated
@@ -141,6 +145,9 @@ type Progress struct {
 	JobsDone    int    `json:"jobs_done"`
 	JobsPlanned int    `json:"jobs_planned"` // 0: not known yet
 	CurrentJob  string `json:"current_job,omitempty"`
+	// QuietSeconds is how long the machine may keep silent from this report on because of the current job, which suspends or switches off;
+	// 0: no longer than usual.
+	QuietSeconds int64 `json:"quiet_seconds,omitempty"`
 }
 
 // Counts maps an outcome (pass, fail, crash, skip, not-supported, …) to a number of results.
@@ -176,6 +183,8 @@ const (
 	SubmissionFile FileKind = "submission" // the archive that Checkbox wrote, byte for byte
 	ConsoleFile    FileKind = "console"    // what checkbox-cli printed, capped
 	SessionFile    FileKind = "session"    // tar.gz of the session directory, when there is no archive
+	JournalFile    FileKind = "journal"    // the end of the journal of the boot before, after a machine was lost
+	PstoreFile     FileKind = "pstore"     // tar.gz of what the kernel kept of its end
 )
 
 // File is one file that an attempt delivers.

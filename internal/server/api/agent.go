@@ -133,7 +133,7 @@ func reportOf(w order.Report) cert.Report {
 	out := cert.Report{Attempt: w.Attempt, Sequence: w.Sequence, Origin: string(w.Origin), Created: w.Created, Started: w.Started,
 		State: cert.State(w.State), Spec: cert.Spec(w.Spec), BootID: w.BootID, CheckboxVersion: w.CheckboxVersion,
 		Progress: cert.Progress{Phase: string(w.Progress.Phase), JobsDone: w.Progress.JobsDone, JobsPlanned: w.Progress.JobsPlanned,
-			CurrentJob: w.Progress.CurrentJob},
+			CurrentJob: w.Progress.CurrentJob, QuietSeconds: w.Progress.QuietSeconds},
 		Interruptions: []cert.Interruption{}}
 	for _, i := range w.Interruptions {
 		out.Interruptions = append(out.Interruptions, cert.Interruption(i))
