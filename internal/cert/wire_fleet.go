@@ -7,34 +7,36 @@ import "time"
 // FleetMachine is a machine with what it is to this lab now. GET /api/v1/machines answers with these.
 type FleetMachine struct {
 	Machine
-	State        MachineState `json:"state"`
-	Why          string       `json:"why,omitempty"` // why it is in that state, where that is not plain
-	Provider     string       `json:"provider,omitempty"`
-	Status       string       `json:"provider_status,omitempty"` // the provider's word
-	Power        PowerState   `json:"power,omitempty"`
-	Pool         string       `json:"pool,omitempty"`
-	Zone         string       `json:"zone,omitempty"`
-	Tags         []string     `json:"tags,omitempty"`
-	Cores        int          `json:"cores,omitempty"`
-	MemoryMiB    int64        `json:"memory_mib,omitempty"`
-	StorageBytes int64        `json:"storage_bytes,omitempty"`
-	Vendor       string       `json:"vendor,omitempty"`
-	Product      string       `json:"product,omitempty"`
-	Firmware     string       `json:"firmware,omitempty"`
-	GPUs         []string     `json:"gpus,omitempty"`
-	Class        string       `json:"class,omitempty"` // machines of one class have the same hardware
-	CID          string       `json:"cid,omitempty"`
-	Rack         string       `json:"rack,omitempty"`
-	Position     string       `json:"position,omitempty"`
-	NoManifest   bool         `json:"no_manifest,omitempty"` // its dossier has no Checkbox manifest: jobs that ask for entries are skipped, and that is no pass
-	NeedsHands   string       `json:"needs_hands,omitempty"` // what a person has to do at the machine
-	Reservation  string       `json:"reservation,omitempty"` // id
-	Holder       string       `json:"holder,omitempty"`
-	Reason       string       `json:"reason,omitempty"`
-	Until        *time.Time   `json:"until,omitempty"`
-	Quarantine   *Quarantine  `json:"quarantine,omitempty"`
-	Paused       *Pause       `json:"paused,omitempty"`
-	Incident     string       `json:"incident,omitempty"`
+	State        MachineState    `json:"state"`
+	Why          string          `json:"why,omitempty"` // why it is in that state, where that is not plain
+	Provider     string          `json:"provider,omitempty"`
+	Status       string          `json:"provider_status,omitempty"` // the provider's word
+	Power        PowerState      `json:"power,omitempty"`
+	Pool         string          `json:"pool,omitempty"`
+	Zone         string          `json:"zone,omitempty"`
+	Tags         []string        `json:"tags,omitempty"`
+	Cores        int             `json:"cores,omitempty"`
+	MemoryMiB    int64           `json:"memory_mib,omitempty"`
+	StorageBytes int64           `json:"storage_bytes,omitempty"`
+	Vendor       string          `json:"vendor,omitempty"`
+	Product      string          `json:"product,omitempty"`
+	Firmware     string          `json:"firmware,omitempty"`
+	GPUs         []string        `json:"gpus,omitempty"`
+	NICs         int             `json:"nics,omitempty"`
+	Abilities    map[string]bool `json:"abilities,omitempty"` // of its dossier
+	Class        string          `json:"class,omitempty"`     // machines of one class have the same hardware
+	CID          string          `json:"cid,omitempty"`
+	Rack         string          `json:"rack,omitempty"`
+	Position     string          `json:"position,omitempty"`
+	NoManifest   bool            `json:"no_manifest,omitempty"` // its dossier has no Checkbox manifest: jobs that ask for entries are skipped, and that is no pass
+	NeedsHands   string          `json:"needs_hands,omitempty"` // what a person has to do at the machine
+	Reservation  string          `json:"reservation,omitempty"` // id
+	Holder       string          `json:"holder,omitempty"`
+	Reason       string          `json:"reason,omitempty"`
+	Until        *time.Time      `json:"until,omitempty"`
+	Quarantine   *Quarantine     `json:"quarantine,omitempty"`
+	Paused       *Pause          `json:"paused,omitempty"`
+	Incident     string          `json:"incident,omitempty"`
 }
 
 // MachineDetail answers GET /api/v1/machines/{machine}.
