@@ -9,6 +9,7 @@ import (
 const (
 	OriginJuju   = "juju"   // a unit was placed on it
 	OriginManual = "manual" // a person named it, to add submissions that were made by hand
+	OriginMAAS   = "maas"   // its provider lists it, and no unit was placed on it
 )
 
 // A Machine is a computer under test. It stays, with its results, when its unit goes.

@@ -145,6 +145,10 @@ type Deployment struct {
 	Diagnosis     string      `json:"diagnosis,omitempty"` // what provider, events and logs said when it failed
 	Suspect       string      `json:"suspect,omitempty"`   // id of an incident that it overlaps: it says nothing about the machine
 
+	Booted   *time.Time `json:"booted"`   // the machine's first word
+	Enrolled *time.Time `json:"enrolled"` // its agent has a key
+	System   string     `json:"system"`   // that the agent found, such as ubuntu@24.04
+
 	TokenHash string `json:"-"` // of the one-time token; see order.Enrol
 	AgentKey  string `json:"-"` // of the agent that has enrolled
 }
@@ -194,6 +198,8 @@ type Quarantine struct {
 	Auto     bool      `json:"auto"`               // by the policy: a passed check may end it
 	Incident string    `json:"incident,omitempty"` //
 	Provider []string  `json:"provider,omitempty"` // what was done at the provider (pool, tag, broken), or why not
+	Pool     string    `json:"pool,omitempty"`     // that the machine was in, where it goes back to
+	Step     string    `json:"step,omitempty"`     // what is to be done at the provider next; empty: nothing
 }
 
 // A Pause keeps new work away from a part of the lab; running work ends.

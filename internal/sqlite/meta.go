@@ -17,6 +17,8 @@ const (
 	MetaClock   = "clock"   // what retention believes of the clock
 	MetaIndexer = "indexer" // version of the reader that all submissions have been offered to
 	MetaLostLog = "log"     // transactions that a damaged write-ahead log has cost
+	metaLab     = "lab"     // what this lab calls itself at its provider
+	MetaContact = "contact" // when the provider last answered while something was under way
 )
 
 // An Epoch names the data from one jump back in time (a restore, a repair) to the next.

@@ -14,7 +14,8 @@ CREATE TABLE fleet ( -- a machine as its provider has it
 	retired    TEXT NOT NULL, -- by whom and why; empty: not
 	failures   INTEGER NOT NULL, -- provisioning failures in a row
 	checked    INTEGER, -- last health check
-	passed     INTEGER NOT NULL
+	passed     INTEGER NOT NULL,
+	orphan     INTEGER -- since when this lab holds it at the provider although nobody here wants it
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE reservations (
@@ -49,6 +50,7 @@ CREATE TABLE deployments (
 	agent_key   TEXT, -- of the agent that has enrolled and may act; null: none (any more)
 	data        TEXT NOT NULL
 ) STRICT;
+CREATE UNIQUE INDEX deployments_open ON deployments (machine) WHERE phase <> 'over'; -- never two
 CREATE INDEX deployments_reservation ON deployments (reservation, seq);
 CREATE INDEX deployments_machine ON deployments (machine, seq);
 CREATE INDEX deployments_class ON deployments (class, seq);

@@ -1,0 +1,176 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"certlab/internal/cert"
+)
+
+// A FleetRow is a machine with what its provider says of it and what this lab keeps of it.
+type FleetRow struct {
+	Machine    cert.Machine
+	Provider   string // empty: its provider has never listed it
+	Provided   *cert.Provided
+	Hardware   *cert.Hardware // nil: not read yet
+	Read       time.Time
+	Gone       *time.Time // since when its provider does not list it
+	Quarantine *cert.Quarantine
+	Retired    string
+	Failures   int // provisioning failures in a row
+	Checked    *time.Time
+	Passed     bool
+	Orphan     *time.Time // since when this lab holds it although nobody here wants it
+}
+
+const fleetColumns = machineColumns + `, coalesce(f.provider, ''), f.provided, f.hardware, f.read, f.gone, f.quarantine, coalesce(f.retired, ''),
+	coalesce(f.failures, 0), f.checked, coalesce(f.passed, 0), f.orphan`
+
+const fleetTablesFrom = " FROM machines m LEFT JOIN fleet f ON f.machine = m.id"
+
+func scanFleetRow(s scanner) (r FleetRow, err error) {
+	var seq int64
+	m := &r.Machine
+	err = s.Scan(&m.ID, &m.Key, &m.Origin, &m.Hostname, &m.Architecture, &m.SystemID, &m.ProductUUID, &m.Base, &m.Kernel, &m.Unit,
+		&m.ModelUUID, timeColumn{&m.Created}, timePtrColumn{&m.Seen}, &m.CurrentRun, &seq,
+		&r.Provider, jsonColumn{&r.Provided}, jsonColumn{&r.Hardware}, timeColumn{&r.Read}, timePtrColumn{&r.Gone}, jsonColumn{&r.Quarantine}, &r.Retired,
+		&r.Failures, timePtrColumn{&r.Checked}, &r.Passed, timePtrColumn{&r.Orphan})
+	return r, err
+}
+
+// FleetRows lists all machines, the first known first.
+func (db *DB) FleetRows(ctx context.Context) ([]FleetRow, error) {
+	return list(ctx, db.r, scanFleetRow, "SELECT "+fleetColumns+fleetTablesFrom+" ORDER BY m.seq")
+}
+
+// FleetRow returns one machine, by its id.
+func (db *DB) FleetRow(ctx context.Context, machine string) (FleetRow, error) {
+	return one(ctx, db.r, scanFleetRow, notFound("machine", machine), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.id = ?", machine)
+}
+
+// A FleetTx is a transaction about machines: what it stores of a machine, of its reservation, of its deployment and in its log comes about
+// together or not at all.
+type FleetTx struct {
+	ctx context.Context
+	tx  *sql.Tx
+}
+
+// ChangeFleet runs fn in one transaction, which is durable when ChangeFleet returns nil.
+func (db *DB) ChangeFleet(ctx context.Context, fn func(*FleetTx) error) error {
+	return db.write(ctx, func(tx *sql.Tx) error { return fn(&FleetTx{ctx, tx}) })
+}
+
+// Machine returns a machine by its id.
+func (t *FleetTx) Machine(id string) (FleetRow, error) {
+	return one(t.ctx, t.tx, scanFleetRow, notFound("machine", id), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.id = ?", id)
+}
+
+// MachineByKey returns a machine by what makes it this machine. It fails as NotFound.
+func (t *FleetTx) MachineByKey(key string) (FleetRow, error) {
+	return one(t.ctx, t.tx, scanFleetRow, notFound("machine", key), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.key = ?", key)
+}
+
+// AddMachine adds a machine that its provider lists.
+func (t *FleetTx) AddMachine(m cert.Machine) error { return insertMachine(t.ctx, t.tx, m) }
+
+// NameMachine stores what a machine is called and what it is, as its provider or its agent says.
+func (t *FleetTx) NameMachine(m cert.Machine) error {
+	_, err := t.tx.ExecContext(t.ctx, "UPDATE machines SET hostname = ?, architecture = ?, product_uuid = ?, base = ?, kernel = ? WHERE id = ?",
+		m.Hostname, m.Architecture, m.ProductUUID, m.Base, m.Kernel, m.ID)
+	if err != nil {
+		return fmt.Errorf("cannot store machine %q: %w", m.Hostname, err)
+	}
+	return nil
+}
+
+// PutMachine stores what a FleetRow has beyond the machine.
+func (t *FleetTx) PutMachine(r FleetRow) error {
+	provided := r.Provided
+	if provided == nil {
+		provided = &cert.Provided{}
+	}
+	_, err := t.tx.ExecContext(t.ctx, `INSERT INTO fleet (machine, provider, provided, hardware, read, gone, quarantine, retired, failures, checked, passed, orphan)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (machine) DO UPDATE SET provider = excluded.provider, provided = excluded.provided,
+		hardware = excluded.hardware, read = excluded.read, gone = excluded.gone, quarantine = excluded.quarantine, retired = excluded.retired,
+		failures = excluded.failures, checked = excluded.checked, passed = excluded.passed, orphan = excluded.orphan`,
+		r.Machine.ID, r.Provider, mustJSON(provided), optionalJSON(r.Hardware), r.Read.UnixMicro(), microsPtr(r.Gone), optionalJSON(r.Quarantine), r.Retired,
+		r.Failures, microsPtr(r.Checked), r.Passed, microsPtr(r.Orphan))
+	if err != nil {
+		return fmt.Errorf("cannot store machine %q: %w", r.Machine.Hostname, err)
+	}
+	return nil
+}
+
+// optionalJSON encodes what v points to; nil as the empty text.
+func optionalJSON[T any](v *T) string {
+	if v == nil {
+		return ""
+	}
+	return mustJSON(v)
+}
+
+// AddRun stores the run that a reservation was made for. One that is there already stays.
+func (t *FleetTx) AddRun(run cert.Run, reservation string) error {
+	if _, err := loadRun(t.ctx, t.tx, run.ID); cert.CodeOf(err) != cert.NotFound {
+		return err
+	}
+	if gone := removed(t.ctx, t.tx, run.ID); gone != nil {
+		return nil
+	}
+	if err := insertRun(t.ctx, t.tx, &run); err != nil {
+		return err
+	}
+	if _, err := t.tx.ExecContext(t.ctx, "UPDATE runs SET reservation = ? WHERE id = ?", reservation, run.ID); err != nil {
+		return fmt.Errorf("cannot store run %s: %w", run.ID, err)
+	}
+	return nil
+}
+
+// UnfinishedRuns returns the ids of a machine's runs that are not over.
+func (db *DB) UnfinishedRuns(ctx context.Context, machine string) ([]string, error) {
+	return unfinishedRuns(ctx, db.r, machine)
+}
+
+// UnfinishedRuns is DB.UnfinishedRuns in the transaction.
+func (t *FleetTx) UnfinishedRuns(machine string) ([]string, error) {
+	return unfinishedRuns(t.ctx, t.tx, machine)
+}
+
+func unfinishedRuns(ctx context.Context, q query, machine string) ([]string, error) {
+	return list(ctx, q, func(s scanner) (v string, err error) { return v, s.Scan(&v) },
+		"SELECT id FROM runs WHERE machine = ? AND state IN ('queued', 'running') ORDER BY seq", machine)
+}
+
+// RunState returns the state of a run; empty if there is none.
+func (db *DB) RunState(ctx context.Context, id string) (cert.State, error) {
+	const text = "SELECT state FROM runs WHERE id = ?"
+	var state cert.State
+	err := db.r.QueryRowContext(ctx, text, id).Scan(&state)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", noted(db.r, text, fmt.Errorf("cannot read runs: %w", err))
+	}
+	return state, nil
+}
+
+// LabID returns what this lab calls itself at its provider. It is made once and stays, also in backups.
+func (db *DB) LabID(ctx context.Context) (string, error) {
+	var id string
+	found, err := db.Meta(ctx, metaLab, &id)
+	if err != nil || found {
+		return id, err
+	}
+	fresh := cert.NewID('l', time.Now())[1:]
+	err = db.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", metaLab, mustJSON(fresh)); err != nil {
+			return fmt.Errorf("cannot store the lab's id: %w", err)
+		}
+		return tx.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = ?", metaLab).Scan(jsonColumn{&id})
+	})
+	return id, err
+}
