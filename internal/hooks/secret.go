@@ -200,28 +200,30 @@ func (u *Unit) SecretInfo(ctx context.Context, label string) (SecretInfo, error)
 	return SecretInfo{}, fmt.Errorf("cannot find a secret with label %q: %w", label, ErrNotFound)
 }
 
-// CredentialGet returns the cloud's credential as Juju prints it, in JSON, for an application deployed with --trust. Without trust the error
-// is ErrNotAllowed.
-func (u *Unit) CredentialGet(ctx context.Context) (map[string]any, error) {
-	var credential map[string]any
-	if err := u.read(ctx, &credential, "credential-get", "--format", "json"); err != nil {
-		return nil, err
-	}
-	u.concealTree(credential)
-	return credential, nil
+// A Cloud is the model's cloud, with the model's credential for it.
+type Cloud struct {
+	Type     string `json:"type"` // such as maas
+	Name     string `json:"name"`
+	Region   string `json:"region"`
+	Endpoint string `json:"endpoint"` // as it was given to add-cloud
+	// Credential's attributes depend on the cloud and AuthType; MAAS with oauth1 has maas-oauth.
+	Credential struct {
+		AuthType   string            `json:"auth-type"`
+		Attributes map[string]string `json:"attrs"`
+	} `json:"credential"`
+	CAs           []string `json:"cacertificates"` // PEM
+	SkipTLSVerify bool     `json:"skip-tls-verify"`
 }
 
-func (u *Unit) concealTree(v any) {
-	switch v := v.(type) {
-	case string:
-		u.Conceal(v)
-	case map[string]any:
-		for _, each := range v {
-			u.concealTree(each)
-		}
-	case []any:
-		for _, each := range v {
-			u.concealTree(each)
-		}
+// CredentialGet returns the model's cloud, for an application that was trusted (juju trust, or deployed with --trust). Without trust the error
+// is ErrNotAllowed. The credential's attributes are concealed.
+func (u *Unit) CredentialGet(ctx context.Context) (Cloud, error) {
+	var cloud Cloud
+	if err := u.read(ctx, &cloud, "credential-get", "--format", "json"); err != nil {
+		return Cloud{}, err
 	}
+	for _, value := range cloud.Credential.Attributes {
+		u.Conceal(value)
+	}
+	return cloud, nil
 }

@@ -292,8 +292,9 @@ func TestSecretValuesAreNeverArguments(t *testing.T) {
 		info, err := u.SecretInfo(ctx, "agent-creds")
 		require.NoError(t, err)
 		require.Equal(t, hooks.SecretInfo{ID: "g1a6hkg3kbj25ult13bg", Revision: 4, Label: "agent-creds", Owner: "application", Description: "creds of agents", Rotation: "never"}, info)
-		_, err = u.CredentialGet(ctx)
+		cloud, err := u.CredentialGet(ctx)
 		require.NoError(t, err)
+		require.Equal(t, []string{"lxd", "certificate"}, []string{cloud.Type, cloud.Credential.AuthType})
 		u.Log.Error("cloud-sesame sesame2 aladdin")
 
 		_, err = u.SecretAdd(ctx, hooks.Secret{Label: "x"})

@@ -21,7 +21,8 @@ const (
 // Maps are keyed by what Juju calls the things.
 type State struct {
 	Model        ModelInfo               `json:"model"`
-	Config       map[string]string       `json:"config,omitempty"` // model-config that was set; see ModelConfig
+	Config       map[string]string       `json:"config,omitempty"`     // model-config that was set; see ModelConfig
+	CloudSpec    *CloudSpec              `json:"cloud_spec,omitempty"` // what credential-get shows to who is trusted; nil: the cloud has no credential
 	Machines     map[string]*Machine     `json:"machines,omitempty"`
 	Charms       map[string]*Charm       `json:"charms,omitempty"` // by URL
 	Applications map[string]*Application `json:"applications,omitempty"`

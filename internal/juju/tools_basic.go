@@ -154,7 +154,10 @@ func credentialGet(i *invocation) error {
 	if !i.state.Applications[i.app].Trust {
 		return errors.New("cannot access cloud credentials: permission denied")
 	}
-	return errors.New("cannot access cloud credentials: the model's cloud has none")
+	if i.state.CloudSpec == nil {
+		return errors.New("cannot access cloud credentials: the model's cloud has none")
+	}
+	return i.write(i.state.CloudSpec)
 }
 
 func resourceGet(i *invocation) error {
