@@ -31,7 +31,7 @@ func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
 		return err
 	}
 	a.Step("remove providers")
-	if err := os.RemoveAll(a.providersDir()); err != nil {
+	if err := a.shelf().Remove(); err != nil {
 		return fmt.Errorf("cannot remove providers: %w", err)
 	}
 	a.Step("remove secret")

@@ -24,6 +24,10 @@ func TestOurCharmsPack(t *testing.T) {
 			for _, name := range []string{"pebble", "certlabd", "certlab-agent", project.Name + "/dispatch"} {
 				write(t, filepath.Join(bin, name), string(program(machine, false)))
 			}
+			for other, machine := range machines {
+				write(t, filepath.Join(bin, "agents", "certlab-agent_"+other), string(program(machine, false)))
+			}
+			write(t, filepath.Join(bin, "cert-controller", "provider", "manage.py"), "#!/usr/bin/env python3\n")
 			path, err := pack.Write(pack.Options{Dir: filepath.Dir(file), Platform: platform, Bin: bin, Out: t.TempDir()})
 			require.NoError(t, err)
 			require.NoError(t, pack.Verify(path))

@@ -9,7 +9,7 @@
 //
 // Only dump parts with an explicit list of files are understood, so that what goes into a charm is to be read in its
 // charmcraft.yaml. A part whose source begins with build/ holds what is compiled: its files come from the directory given to
-// Write, dispatch from <bin>/<charm>/dispatch and bin/NAME from <bin>/NAME. The others come from the charm's directory.
+// Write, bin/NAME from <bin>/NAME and what else there is, such as dispatch, from <bin>/<charm>/. The others come from the charm's directory.
 package pack
 
 import (
@@ -163,8 +163,8 @@ func (c *collector) stage(part Part, file string) error {
 	source := filepath.Join(c.opts.Dir, filepath.FromSlash(part.Source), filepath.FromSlash(file))
 	if strings.HasPrefix(part.Source, buildSource) {
 		source = filepath.Join(c.opts.Bin, c.project.Name, file)
-		if dir, program := path.Split(file); dir == "bin/" {
-			source = filepath.Join(c.opts.Bin, program)
+		if program, ok := strings.CutPrefix(file, "bin/"); ok {
+			source = filepath.Join(c.opts.Bin, filepath.FromSlash(program))
 		}
 	} else if file == "LICENSE" {
 		if _, err := os.Lstat(source); err != nil { // one licence for the whole repository

@@ -355,8 +355,12 @@ func (v *verifier) programs() {
 			continue
 		}
 		for _, architecture := range v.charm.Architectures {
+			// A program for other machines says in its name for which: NAME_ARCHITECTURE.
+			if _, other, ok := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], "_"); ok && machines[other] != elf.EM_NONE {
+				architecture = other
+			}
 			if want, ok := machines[architecture]; !ok || program.Machine != want {
-				v.bad("%s is for %s, the charm for %s", name, program.Machine, architecture)
+				v.bad("%s is for %s, and has to be for %s", name, program.Machine, architecture)
 			}
 		}
 		for _, segment := range program.Progs {

@@ -103,32 +103,30 @@ func (w *Workload) alreadyInstalled(bin string, stats map[string]string) (dir st
 	return dir, true
 }
 
-// statPrograms describes each program by what changes whenever it is written: a packed charm's modification times are all
-// alike, but the kernel's change times are not.
+// statPrograms describes each program, by its path below source, by what changes whenever it is written: a packed charm's modification
+// times are all alike, but the kernel's change times are not.
 func statPrograms(source string) (map[string]string, error) {
-	entries, err := os.ReadDir(source)
-	if err != nil {
-		return nil, err
-	}
-	if len(entries) > maxPrograms {
-		return nil, fmt.Errorf("%q has %d files, at most %d are expected", source, len(entries), maxPrograms)
-	}
 	stats := map[string]string{}
-	for _, entry := range entries {
+	return stats, fs.WalkDir(os.DirFS(source), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
 		info, err := entry.Info()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("%q is not a regular file", filepath.Join(source, entry.Name()))
+			return fmt.Errorf("%q is not a regular file", filepath.Join(source, name))
 		}
 		text := fmt.Sprintf("size %d", info.Size())
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			text += fmt.Sprintf(" inode %d changed %d.%09d", st.Ino, st.Ctim.Sec, st.Ctim.Nsec)
 		}
-		stats[entry.Name()] = text
-	}
-	return stats, nil
+		if stats[name] = text; len(stats) > maxPrograms {
+			return fmt.Errorf("%q has more than %d files", source, maxPrograms)
+		}
+		return nil
+	})
 }
 
 func sortedNames[V any](m map[string]V) []string {
@@ -193,6 +191,9 @@ func copyPrograms(ctx context.Context, source, dir string, stats map[string]stri
 		return err
 	}
 	for _, name := range sortedNames(stats) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(temp, name)), 0o755); err != nil {
+			return err
+		}
 		f, err := os.OpenFile(filepath.Join(temp, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 		if err != nil {
 			return err
@@ -211,7 +212,7 @@ func copyPrograms(ctx context.Context, source, dir string, stats map[string]stri
 			return err
 		}
 	}
-	if err := durable.SyncDir(temp); err != nil {
+	if err := syncTree(temp); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, dir); err != nil {
