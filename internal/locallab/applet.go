@@ -16,6 +16,7 @@ const (
 	appletProbe  = "certlab-lab-probe"
 	appletDaemon = "certlab-lab-daemon"
 	appletUnpack = "certlab-lab-unpack"
+	appletCloud  = "certlab-lab-cloud-init"
 )
 
 // Directories and files of the lab inside a machine.
@@ -44,6 +45,8 @@ func Applet(args []string) (code int, ok bool) {
 		return daemonMain(args[1:]), true
 	case appletProbe:
 		return probeMain(), true
+	case appletCloud:
+		return cloudMain(), true
 	}
 	if name == appletUnpack {
 		return unpackMain(args[1:]), true

@@ -85,6 +85,9 @@ func boot(c bootConfig) error {
 	if err := writeIdentity(c); err != nil {
 		return err
 	}
+	if err := writeCloud(c.Cloud); err != nil {
+		return err
+	}
 	if err := dropCapabilities(); err != nil {
 		return err
 	}
@@ -263,6 +266,9 @@ func mountKernel(c bootConfig, root string) error {
 			return err
 		}
 	}
+	if err := mountDMI(root); err != nil {
+		fmt.Fprintf(os.Stderr, "machine has no product UUID: %v\n", err)
+	}
 	covers := []struct{ name, content, target string }{
 		{"boot_id", c.BootID + "\n", "proc/sys/kernel/random/boot_id"},
 		{"product_uuid", c.ProductUUID + "\n", "sys/class/dmi/id/product_uuid"},
@@ -294,6 +300,29 @@ func mountSys(root string) error {
 		return err
 	}
 	return unix.MountSetattr(-1, target, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+}
+
+// mountDMI makes a place for a product UUID where the host's kernel has none, as in many virtual machines: an overlay over sysfs' classes.
+func mountDMI(root string) error {
+	classes := filepath.Join(root, "sys/class")
+	if _, err := os.Stat(filepath.Join(classes, "dmi/id/product_uuid")); err == nil {
+		return nil
+	}
+	const own = "dmi-class"
+	dir := filepath.Join(root, insideDir, own, "dmi/id")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "product_uuid"), nil, 0o444); err != nil {
+		return err
+	}
+	// Names in the options would have to be quoted; relative ones need not.
+	if err := os.Chdir(filepath.Join(root, insideDir)); err != nil {
+		return err
+	}
+	defer os.Chdir("/")
+	depth := strings.Repeat("../", strings.Count(strings.Trim(insideDir, "/"), "/")+1)
+	return unix.Mount("overlay", classes, "overlay", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "lowerdir="+own+":"+depth+"sys/class")
 }
 
 // mountDev makes a /dev of the few devices that belong to nobody, so that no test can reach the host's disks.

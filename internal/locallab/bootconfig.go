@@ -32,6 +32,7 @@ type bootConfig struct {
 
 	Programs map[string]string `json:"programs"` // name in insideDir → the host's file
 	Mounts   []Mount           `json:"mounts"`
+	Cloud    *Cloud            `json:"cloud"`
 }
 
 // storageDir is where a machine sees the lab's storage, as Juju's agents do.

@@ -76,10 +76,28 @@ func initMain() int {
 	gone := make(chan struct{})
 	go p.serveLab(gone)
 	p.m.startEnabled()
+	p.startCloud()
 	if err := p.wire.write(reply{Event: "booted"}); err != nil {
 		return fail(err)
 	}
 	return p.loop(signals, ended, gone)
+}
+
+// startCloud starts the stand-in for cloud-init on a machine that is in a cloud. It says what it does on the console, and ends by itself.
+func (p *initProcess) startCloud() {
+	if _, err := os.Stat(insideCloud); err != nil {
+		return
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		p.m.logf("machine: cannot start cloud-init: %v", err)
+		return
+	}
+	defer null.Close()
+	_, err = p.r.start(command{argv: []string{insideExe}, name: appletCloud, files: [3]uintptr{null.Fd(), os.Stderr.Fd(), os.Stderr.Fd()}, umask: -1})
+	if err != nil {
+		p.m.logf("machine: cannot start cloud-init: %v", err)
+	}
 }
 
 // ask asks for the machine's end; the first one wins.

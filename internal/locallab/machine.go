@@ -33,6 +33,8 @@ type Spec struct {
 	Programs map[string]string
 	// Mounts are made at each boot, before services start: path shows what is at source, both as the machine sees them.
 	Mounts []Mount
+	// Cloud has the machine get its user-data once per instance, and do what it says; nil for none.
+	Cloud *Cloud
 }
 
 // A Mount shows a machine's directory at a second path.
@@ -87,6 +89,7 @@ type powerCycle struct {
 	next    uint64
 	waiting map[uint64]chan answer
 	cut     bool // it was asked to end without a reboot
+	frozen  bool // see Freeze
 }
 
 // An answer is a reply with the files that came along.
@@ -100,6 +103,9 @@ type identity struct {
 	MachineID   string `json:"machine_id"`
 	ProductUUID string `json:"product_uuid"`
 }
+
+// consoleLog is the file in a machine's directory of logs that has what its first process says.
+const consoleLog = "console.log"
 
 // bootTimeout bounds how long a machine may take to come up.
 const bootTimeout = 60 * time.Second
@@ -119,6 +125,9 @@ func (r *Rack) NewMachine(spec Spec, notify func(Change)) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell who machine %s is: %w", spec.ID, err)
 	}
+	if err := removeWiped(spec.Dir); err != nil {
+		return nil, err
+	}
 	if notify == nil {
 		notify = func(Change) {}
 	}
@@ -134,12 +143,15 @@ func loadIdentity(path string) (identity, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return id, err
 	}
-	id = identity{MachineID: strings.ReplaceAll(newUUID(), "-", ""), ProductUUID: newUUID()}
+	id = identity{MachineID: newMachineID(), ProductUUID: newUUID()}
 	if data, err = json.Marshal(id); err != nil {
 		return id, err
 	}
 	return id, durable.WriteFile(path, data, 0o600)
 }
+
+// newMachineID returns what /etc/machine-id holds.
+func newMachineID() string { return strings.ReplaceAll(newUUID(), "-", "") }
 
 // newUUID returns a random UUID.
 func newUUID() string {
@@ -152,6 +164,19 @@ func newUUID() string {
 
 // ID returns the machine's id.
 func (m *Machine) ID() string { return m.spec.ID }
+
+// ProductUUID is what the machine's firmware says that it is, as long as its directory exists.
+func (m *Machine) ProductUUID() string { return m.identity.ProductUUID }
+
+// SetCloud says what the machine's next boot is told of its cloud, and names the machine so; nil for none.
+func (m *Machine) SetCloud(c *Cloud) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spec.Cloud = c
+	if c != nil {
+		m.spec.InstanceID = c.InstanceID
+	}
+}
 
 // State returns whether the machine is on, and the id of its boot if it is.
 func (m *Machine) State() (state State, bootID string) {
@@ -253,7 +278,7 @@ func (m *Machine) waitOn(ctx context.Context) error {
 
 // lastWords returns the end of the machine's console.
 func (m *Machine) lastWords() string {
-	data, err := os.ReadFile(filepath.Join(m.spec.Dir, "log", "console.log"))
+	data, err := os.ReadFile(filepath.Join(m.spec.Dir, "log", consoleLog))
 	if err != nil {
 		return err.Error()
 	}
@@ -300,12 +325,12 @@ func (m *Machine) firstProcess(b *powerCycle, control *os.File) (cmd *exec.Cmd, 
 	config, err := bootConfig{
 		Hostname: m.spec.Hostname, Address: m.spec.Address, InstanceID: m.spec.InstanceID, MachineID: m.identity.MachineID, ProductUUID: m.identity.ProductUUID,
 		BootID: b.id, Dir: m.spec.Dir, Hide: m.spec.Hide, Share: m.spec.Share, Storage: m.spec.Storage, Resolv: resolv, Rootless: rootless,
-		Programs: m.spec.Programs, Mounts: m.spec.Mounts,
+		Programs: m.spec.Programs, Mounts: m.spec.Mounts, Cloud: m.spec.Cloud,
 	}.file()
 	if err != nil {
 		return nil, nil, err
 	}
-	console, err := openConsole(filepath.Join(m.spec.Dir, "log", "console.log"))
+	console, err := openConsole(filepath.Join(m.spec.Dir, "log", consoleLog))
 	if err != nil {
 		config.Close()
 		return nil, nil, err
@@ -436,6 +461,9 @@ func (m *Machine) ask(req request, files ...*os.File) (*powerCycle, uint64, <-ch
 	if b == nil || state != On {
 		return nil, 0, nil, errDown
 	}
+	if b.isFrozen() {
+		return nil, 0, nil, errFrozen
+	}
 	ch := make(chan answer, 2)
 	b.mu.Lock()
 	b.next++
@@ -523,7 +551,7 @@ func (m *Machine) PowerOff(ctx context.Context) error {
 		b.cut = true
 		b.mu.Unlock()
 	}
-	if _, err := m.call(ctx, request{Op: "shutdown", Kind: "poweroff"}); err != nil {
+	if _, err := m.call(ctx, request{Op: "shutdown", Kind: "poweroff"}); err != nil { // it is frozen, for one
 		m.Kill()
 	}
 	select {

@@ -20,6 +20,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // A command is a program to be started by a machine's first process.
 type command struct {
 	argv   []string
+	name   string // that the program finds itself started under, if it is not argv's first
 	env    []string
 	dir    string
 	user   string // a name or number; empty for root
@@ -111,7 +112,11 @@ func (r *reaper) start(cmd command) (*child, error) {
 	if cmd.umask >= 0 {
 		defer syscall.Umask(syscall.Umask(cmd.umask))
 	}
-	pid, err := syscall.ForkExec(path, cmd.argv, attr)
+	argv := cmd.argv
+	if cmd.name != "" {
+		argv = append([]string{cmd.name}, argv[1:]...)
+	}
+	pid, err := syscall.ForkExec(path, argv, attr)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
