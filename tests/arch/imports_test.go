@@ -19,7 +19,7 @@ var allowed = map[string][]string{
 	"charms": {"internal/hooks", "internal/relate", "internal/workload", "internal/order"},
 
 	"cmd/certlab":       {"internal/client", "internal/locallab", "internal/results", "internal/cert"},
-	"cmd/certlabd":      {"internal/server", "internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/order"},
+	"cmd/certlabd":      {"internal/server", "internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/order", "internal/sshkeys"},
 	"cmd/certlab-agent": {"internal/agent", "internal/order"},
 	"cmd/jujuc":         {"internal/juju/toolclient"},
 	"cmd/pack":          {"internal/pack"},
@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"internal/client":   {"internal/cert", "internal/order"},
 	"internal/provider": {"internal/cert", "internal/order"},
 	"internal/sqlite":   {"internal/cert", "internal/results", "internal/order"},
+	"internal/sshkeys":  {"internal/cert", "internal/order"},
 	"internal/blobs":    {},
 	"internal/cert":     {"internal/order"},
 	"internal/results":  {},
