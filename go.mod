@@ -20,9 +20,14 @@ require (
 )
 
 require (
-	github.com/canonical/gomaasclient v0.20.0 // indirect
+	github.com/canonical/gomaasclient v0.20.0
+	github.com/google/go-querystring v1.2.0 // indirect
+	github.com/juju/gomaasapi/v2 v2.3.0
+	github.com/juju/mgo/v2 v2.0.2 // indirect
+	github.com/juju/version v0.0.0-20210303051006-2015802527a8 // indirect
 	golang.org/x/telemetry v0.0.0-20261009151841-97e8ea77aa2a // indirect
 	golang.org/x/vuln v1.1.4 // indirect
+	gopkg.in/mgo.v2 v2.0.0-20190816093944-a6b53ec6cb22
 )
 
 require (
