@@ -88,15 +88,11 @@ func (t *FleetTx) NameMachine(m cert.Machine) error {
 
 // PutMachine stores what a FleetRow has beyond the machine.
 func (t *FleetTx) PutMachine(r FleetRow) error {
-	provided := r.Provided
-	if provided == nil {
-		provided = &cert.Provided{}
-	}
 	_, err := t.tx.ExecContext(t.ctx, `INSERT INTO fleet (machine, provider, provided, hardware, read, gone, quarantine, retired, failures, checked, passed, orphan)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (machine) DO UPDATE SET provider = excluded.provider, provided = excluded.provided,
 		hardware = excluded.hardware, read = excluded.read, gone = excluded.gone, quarantine = excluded.quarantine, retired = excluded.retired,
 		failures = excluded.failures, checked = excluded.checked, passed = excluded.passed, orphan = excluded.orphan`,
-		r.Machine.ID, r.Provider, mustJSON(provided), optionalJSON(r.Hardware), r.Read.UnixMicro(), microsPtr(r.Gone), optionalJSON(r.Quarantine), r.Retired,
+		r.Machine.ID, r.Provider, optionalJSON(r.Provided), optionalJSON(r.Hardware), max(r.Read.UnixMicro(), 0), microsPtr(r.Gone), optionalJSON(r.Quarantine), r.Retired,
 		r.Failures, microsPtr(r.Checked), r.Passed, microsPtr(r.Orphan))
 	if err != nil {
 		return fmt.Errorf("cannot store machine %q: %w", r.Machine.Hostname, err)
