@@ -24,6 +24,10 @@ type AgentDesired struct {
 	ProviderPaths   []string          `json:"provider_paths"`   // directories with Checkbox providers: ours, and the operator's resource
 	Binary          string            `json:"binary"`           // path of the agent that should be running; it changes to it when idle
 	DispatchCommand []string          `json:"dispatch_command"` // what refreshes the unit's status (juju-exec …); run when a run starts and ends
+	// Deployment is set on a machine that the lab has deployed: it has no unit, and is the lab's to reboot. Reserved means that a person has
+	// it: once Checkbox was installed for them, nothing is installed, refreshed, stopped or set aside there any more.
+	Deployment string `json:"deployment,omitempty"`
+	Reserved   bool   `json:"reserved,omitempty"`
 }
 
 // CheckboxSource says where Checkbox comes from.

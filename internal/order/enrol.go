@@ -7,8 +7,9 @@ import "time"
 // The deployment's user-data is a shell script that carries the controller's URLs, its CA certificates and a token which is good for one
 // enrolment of that machine in that deployment. Over TLS with those certificates it asks
 //
-//	GET  /enrol/v1/agent/{architecture}      header Authorization: Certlab-Deployment TOKEN → the agent's bundle, a tar.gz; any number of times
-//	                                         until the deployment is over. The first one is the machine's first word: it has booted.
+//	GET  /enrol/v1/agent/{architecture}      header Authorization: Certlab-Deployment TOKEN → the agent's bundle, a tar.gz with its SHA-256 in
+//	                                         the header Certlab-SHA256; any number of times until the deployment is over. The first one is
+//	                                         the machine's first word: it has booted.
 //	POST /enrol/v1/enrol   Enrolment         → Enrolled. The token is used up; the same key may repeat it (an answer can be lost), another one
 //	                                         is refused, and so is another machine; both are noted in the machine's log.
 //
@@ -18,6 +19,8 @@ import "time"
 const (
 	EnrolScheme = "Certlab-Deployment" // of the Authorization header
 	EnrolPrefix = "cld_"               // of a token
+
+	BundleHashHeader = "Certlab-SHA256" // of the agent's bundle, lower-case hex
 )
 
 // Enrolment asks for the right to act for a machine.
@@ -28,6 +31,14 @@ type Enrolment struct {
 	Identity   Identity `json:"identity"`   // SystemID from cloud-init's instance-id
 	MACs       []string `json:"macs"`       // of all interfaces: with the product UUID they confirm the identity
 	BootID     string   `json:"boot_id"`
+}
+
+// EnrolConfig is what a deployed machine is told by its user-data, and `certlab-agent enrol` reads.
+type EnrolConfig struct {
+	Controllers []string `json:"controllers"` // URLs
+	CAs         []string `json:"cas"`         // PEM
+	Deployment  string   `json:"deployment"`
+	Token       string   `json:"token"`
 }
 
 // Enrolled answers an Enrolment.

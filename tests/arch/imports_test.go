@@ -16,7 +16,7 @@ const module = "certlab/"
 // package belongs to the longest part that is a prefix of its path. Imports point one way: charms and commands at the top,
 // types at the bottom. Everything may import internal/version and internal/durable, which import nothing.
 var allowed = map[string][]string{
-	"charms": {"internal/hooks", "internal/relate", "internal/workload", "internal/order"},
+	"charms": {"internal/hooks", "internal/relate", "internal/workload", "internal/source", "internal/order"},
 
 	"cmd/certlab":       {"internal/client", "internal/locallab", "internal/results", "internal/cert"},
 	"cmd/certlabd":      {"internal/server", "internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/order", "internal/sshkeys"},
@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"cmd/pack":          {"internal/pack"},
 
 	"internal/server":   {"internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/results", "internal/order"},
-	"internal/control":  {"internal/sqlite", "internal/blobs", "internal/cert", "internal/results", "internal/order"},
+	"internal/control":  {"internal/sqlite", "internal/blobs", "internal/cert", "internal/results", "internal/userdata", "internal/order"},
 	"internal/agent":    {"internal/results", "internal/order"},
 	"internal/locallab": {"internal/juju"},
 	"internal/client":   {"internal/cert", "internal/order"},
@@ -36,9 +36,11 @@ var allowed = map[string][]string{
 	"internal/cert":     {"internal/order"},
 	"internal/results":  {},
 	"internal/order":    {},
+	"internal/userdata": {"internal/order"},
 	"internal/relate":   {"internal/order"},
 	"internal/hooks":    {},
 	"internal/workload": {},
+	"internal/source":   {"internal/hooks", "internal/order"},
 	"internal/pack":     {},
 	"internal/juju":     {},
 	"internal/version":  {},
