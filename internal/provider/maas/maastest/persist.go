@@ -1,0 +1,79 @@
+package maastest
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+)
+
+// saved is what Save writes.
+type saved struct {
+	Format int
+	State  state
+	Log    []Entry
+}
+
+// Save returns all of the region but its counters: machines, what is happening to them, users, keys, events and faults.
+func (r *Region) Save() ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	log := r.oplog
+	if len(log) > 1000 {
+		log = log[len(log)-1000:]
+	}
+	b, err := json.Marshal(saved{Format: 1, State: r.state, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("cannot save the region: %w", err)
+	}
+	return b, nil
+}
+
+// Load replaces all of the region by what Save returned. What was under way goes on: what should have happened meanwhile happens at once.
+func (r *Region) Load(data []byte) error {
+	var s saved
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("cannot load the region: %w", err)
+	}
+	if s.Format != 1 {
+		return fmt.Errorf("cannot load the region: it was saved in format %d, and only 1 is known", s.Format)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, timers := range r.timers {
+		for _, stop := range timers {
+			stop()
+		}
+	}
+	r.state, r.oplog, r.timers, r.nodes = s.State, s.Log, map[*node]map[*pending]func() bool{}, map[string]*node{}
+	// Other ids and keys than those that were given out before.
+	r.random = rand.New(rand.NewPCG(r.options.Seed, uint64(s.State.Serial)<<20|uint64(s.State.EventID)))
+	for name, v := range r.state.Config {
+		if f, ok := v.(float64); ok {
+			r.state.Config[name] = int(f)
+		}
+	}
+	for _, n := range r.state.Nodes {
+		if n.OwnerData == nil {
+			n.OwnerData = map[string]string{}
+		}
+		r.nodes[n.SystemID] = n
+		for _, p := range n.Pending {
+			r.arm(n, p)
+		}
+		r.resume(n)
+	}
+	return nil
+}
+
+// resume asks a Host again for what it was doing when the region was saved.
+func (r *Region) resume(n *node) {
+	if n.Task == nil {
+		return
+	}
+	for _, p := range n.Pending {
+		if p.Step == "power-done" || p.Step == "power-failed" {
+			return
+		}
+	}
+	r.after(n, 0, "power-done")
+}
