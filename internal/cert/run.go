@@ -166,6 +166,8 @@ type Attempt struct {
 	BootID          string         `json:"boot_id"`
 	CheckboxVersion string         `json:"checkbox_version"`
 	Interruptions   []Interruption `json:"interruptions"`
+	MachineLost     []LostJob      `json:"machine_lost,omitempty"` // jobs in which its machine was lost: this lab's word, not the agent's
+	Suspect         string         `json:"suspect,omitempty"`      // id of an incident that overlaps it: what it found may be the lab's fault
 }
 
 // A File is one file that an attempt has delivered.
@@ -186,6 +188,7 @@ const (
 	KindSession    = "session"
 	KindJournal    = "journal"
 	KindPstore     = "pstore"
+	KindBMC        = "bmc-console" // what the machine's BMC had of its console, when the lab's watch gave it up
 )
 
 // A Report is what an agent says of a run. See order.Report.
@@ -292,12 +295,22 @@ func (run *Run) cancelledUnseen() bool {
 	return run.State == Cancelled && run.CancelRequested && len(run.Files) == 0
 }
 
-// FailLost is the type of a Failure that the controller says, not the agent. See order.FailLost.
-const FailLost = "lost"
+// Types of a Failure that the controller says, not the agent. See order.FailLost and order.FailMachineLost.
+const (
+	FailLost        = "lost"
+	FailMachineLost = "machine-lost"
+)
 
 // Lose ends a run that nobody else will end: its machine knows nothing of it, or keeps silent. It returns false when the run is over. What
 // the machine says of it after all is taken in.
-func (run *Run) Lose(why string, now time.Time) bool {
+func (run *Run) Lose(why string, now time.Time) bool { return run.lose(FailLost, why, now) }
+
+// LoseMachine is Lose for a run whose machine kept silent and could not be got back.
+func (run *Run) LoseMachine(why string, now time.Time) bool {
+	return run.lose(FailMachineLost, why, now)
+}
+
+func (run *Run) lose(failure, why string, now time.Time) bool {
 	if run.State.Final() {
 		return false
 	}
@@ -305,7 +318,7 @@ func (run *Run) Lose(why string, now time.Time) bool {
 	if run.CancelRequested {
 		run.State = Cancelled
 	}
-	run.Failure, run.Finished = &Failure{Type: FailLost, Message: why}, &now
+	run.Failure, run.Finished = &Failure{Type: failure, Message: why}, &now
 	if last := run.attempt(); last != nil {
 		last.State = run.State // it is not asked to cancel it any more
 	}
@@ -314,13 +327,14 @@ func (run *Run) Lose(why string, now time.Time) bool {
 
 // Presumed reports whether the controller has ended the run without its machine.
 func (run *Run) Presumed() bool {
-	return run.State.Final() && run.Failure != nil && run.Failure.Type == FailLost
+	return run.State.Final() && run.Failure != nil && (run.Failure.Type == FailLost || run.Failure.Type == FailMachineLost)
 }
 
 func (run *Run) take(r Report, now time.Time) {
 	a := Attempt{Number: r.Attempt, Sequence: r.Sequence, State: r.State, Updated: now, Progress: r.Progress, BootID: r.BootID,
 		CheckboxVersion: r.CheckboxVersion, Interruptions: r.Interruptions}
 	if n := len(run.Attempts); n > 0 && run.Attempts[n-1].Number == r.Attempt {
+		a.MachineLost, a.Suspect = run.Attempts[n-1].MachineLost, run.Attempts[n-1].Suspect
 		run.Attempts[n-1] = a
 	} else {
 		run.Attempts = append(run.Attempts, a)

@@ -56,7 +56,8 @@ type Result struct {
 	DurationSeconds     float64 `json:"duration_seconds"`
 	Comments            string  `json:"comments"`
 	SkipReason          string  `json:"skip_reason"`
-	LogSize             int64   `json:"log_size"` // bytes
+	LogSize             int64   `json:"log_size"`               // bytes
+	MachineLost         bool    `json:"machine_lost,omitempty"` // its machine was lost in it: whatever the outcome says, it has not passed
 }
 
 // Sections of a submission: tests, jobs that only gather facts, and jobs that only attach a file.

@@ -131,6 +131,7 @@ const (
 	FailSpool       = "spool"            // disk full or unwritable
 	FailAgent       = "agent"            // anything else
 	FailLost        = "lost"             // said by the controller: the machine knows nothing of the run (any more)
+	FailMachineLost = "machine-lost"     // said by the controller: the machine kept silent, and power cycles did not bring it back
 )
 
 // Failure says why a run has no valid submission.

@@ -160,10 +160,13 @@ CREATE TABLE power_cycles ( -- by the lab's watch, stored before each
 	machine TEXT NOT NULL,
 	at      INTEGER NOT NULL,
 	job     TEXT NOT NULL,
-	step    TEXT NOT NULL, -- begun, off, on, resumed, given-up
-	data    TEXT NOT NULL,
+	step    TEXT NOT NULL, -- begun, off, on; over: resumed, back, given-up, hands
+	data    TEXT NOT NULL, -- JSON: cert.PowerCycle
 	PRIMARY KEY (run, attempt, at)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX power_cycles_open ON power_cycles (at) WHERE step IN ('begun', 'off', 'on');
+CREATE INDEX power_cycles_hands ON power_cycles (at) WHERE step IN ('given-up', 'hands');
+ALTER TABLE attempts ADD COLUMN suspect TEXT NOT NULL DEFAULT ''; -- id of an incident that overlaps it
 
 ALTER TABLE runs ADD COLUMN reservation TEXT NOT NULL DEFAULT ''; -- for which its machine was provisioned; empty: none
 ALTER TABLE runs ADD COLUMN no_manifest INTEGER NOT NULL DEFAULT 0; -- the machine had none when the run was handed out

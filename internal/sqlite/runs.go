@@ -39,7 +39,7 @@ func scanRun(s scanner) (r runRow, err error) {
 func scanAttempt(s scanner) (a cert.Attempt, err error) {
 	a.Interruptions = []cert.Interruption{}
 	err = s.Scan(&a.Number, &a.Sequence, &a.State, timeColumn{&a.Updated}, jsonColumn{&a.Progress}, &a.BootID, &a.CheckboxVersion,
-		jsonColumn{&a.Interruptions})
+		jsonColumn{&a.Interruptions}, &a.Suspect)
 	return a, err
 }
 
@@ -104,18 +104,27 @@ func loadAllAttempts(ctx context.Context, q query, runs []cert.Run) error {
 		n := at[r.run]
 		runs[n].Attempts = append(runs[n].Attempts, r.Attempt)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	each := make([]*cert.Run, len(runs))
+	for n := range runs {
+		each[n] = &runs[n]
+	}
+	return loadLost(ctx, q, each...)
 }
 
-const attemptColumns = "number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions"
+const attemptColumns = "number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions, suspect"
 
 type scanFunc func(dest ...any) error
 
 func (f scanFunc) Scan(dest ...any) error { return f(dest...) }
 
 func loadAttempts(ctx context.Context, q query, r *runRow) (err error) {
-	r.Attempts, err = list(ctx, q, scanAttempt, "SELECT "+attemptColumns+" FROM attempts WHERE run = ? ORDER BY number", r.ID)
-	return err
+	if r.Attempts, err = list(ctx, q, scanAttempt, "SELECT "+attemptColumns+" FROM attempts WHERE run = ? ORDER BY number", r.ID); err != nil {
+		return err
+	}
+	return loadLost(ctx, q, &r.Run)
 }
 
 func loadRun(ctx context.Context, q query, id string) (runRow, error) {
@@ -238,14 +247,19 @@ func (db *DB) UpdateRun(ctx context.Context, id string, absent func() (*cert.Run
 		case !changed:
 			return nil
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE runs SET plan = ?, spec = ?, state = ?, started = ?, finished = ?, handed_out = ?, cancel_requested = ?,
-			failure = ?, counts = ? WHERE id = ?`, run.Spec.Plan, mustJSON(run.Spec), run.State, microsPtr(run.Started), microsPtr(run.Finished),
-			microsPtr(run.HandedOut), run.CancelRequested, mustJSON(run.Failure), mustJSON(run.Counts), id); err != nil {
-			return fmt.Errorf("cannot store run %s: %w", id, err)
-		}
-		return saveAttempts(ctx, tx, &run, before)
+		return storeRun(ctx, tx, &run, before)
 	})
 	return out, err
+}
+
+// storeRun stores a run that there is; its attempts were before.
+func storeRun(ctx context.Context, tx *sql.Tx, run *cert.Run, before []cert.Attempt) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE runs SET plan = ?, spec = ?, state = ?, started = ?, finished = ?, handed_out = ?, cancel_requested = ?,
+		failure = ?, counts = ? WHERE id = ?`, run.Spec.Plan, mustJSON(run.Spec), run.State, microsPtr(run.Started), microsPtr(run.Finished),
+		microsPtr(run.HandedOut), run.CancelRequested, mustJSON(run.Failure), mustJSON(run.Counts), run.ID); err != nil {
+		return fmt.Errorf("cannot store run %s: %w", run.ID, err)
+	}
+	return saveAttempts(ctx, tx, run, before)
 }
 
 // OpenRuns returns the runs of a machine that its agent has something to do for: orders that it has not reported, and runs that it

@@ -64,13 +64,20 @@ func (db *DB) Submissions(ctx context.Context, f SubmissionFilter, p Page) ([]ce
 		out[n] = r.Submission
 		out[n].System = nil
 	}
-	return out, next, nil
+	each := make([]*cert.Submission, len(out))
+	for n := range out {
+		each[n] = &out[n]
+	}
+	return out, next, loadSubmissionsLost(ctx, db.r, each...)
 }
 
 // Submission returns a submission. It fails as NotFound.
 func (db *DB) Submission(ctx context.Context, id string) (cert.Submission, error) {
 	r, err := one(ctx, db.r, scanSubmission, notFound("submission", id), "SELECT "+wholeSubmission+submissionTables+" WHERE s.id = ?", id)
-	return r.Submission, err
+	if err != nil {
+		return r.Submission, err
+	}
+	return r.Submission, loadSubmissionsLost(ctx, db.r, &r.Submission)
 }
 
 // AddFile records a file of a run whose bytes are durable; for a submission, it puts it in the queue for indexing. Recorded before, it
