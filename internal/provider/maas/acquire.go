@@ -32,7 +32,7 @@ func (p *Provider) Acquire(ctx context.Context, id, comment string) (cert.Provid
 	default:
 		return cert.Provided{}, err
 	}
-	if m.SystemID != id || m.Owner != me {
+	if m.SystemID != id || string(m.Owner) != me {
 		return cert.Provided{}, cert.ProviderErrorf(cert.ProviderBroken, "cannot %s: MAAS has allocated %q to %q instead", doing, m.SystemID, m.Owner)
 	}
 	p.annotate(ctx, m)
@@ -59,7 +59,7 @@ func (p *Provider) afterAllocate(ctx context.Context, doing, id, me string, fail
 	if err != nil {
 		return nil, failed
 	}
-	if len(found) == 1 && found[0].SystemID == id && found[0].Owner == me && found[0].mark(jujuMark) == "" {
+	if len(found) == 1 && found[0].SystemID == id && string(found[0].Owner) == me && found[0].mark(jujuMark) == "" {
 		return found[0], nil
 	}
 	m, err := p.read(ctx, doing, id)
@@ -94,7 +94,7 @@ func (p *Provider) annotate(ctx context.Context, m *machine) {
 		return
 	}
 	if m.Annotations == nil {
-		m.Annotations = map[string]string{}
+		m.Annotations = map[string]any{}
 	}
 	m.Annotations[labMark] = p.config.Lab
 }

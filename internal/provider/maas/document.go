@@ -19,7 +19,7 @@ type machine struct {
 	Status        int               `json:"status"`
 	StatusName    string            `json:"status_name"`
 	StatusMessage string            `json:"status_message"`
-	Owner         string            `json:"owner"`
+	Owner         owner             `json:"owner"`
 	Locked        bool              `json:"locked"`
 	PowerState    string            `json:"power_state"`
 	PowerType     string            `json:"power_type"`
@@ -36,8 +36,8 @@ type machine struct {
 	Series        string            `json:"distro_series"`
 	Kernel        string            `json:"hwe_kernel"`
 	Description   string            `json:"description"`
-	OwnerData     map[string]string `json:"owner_data"`
-	Annotations   map[string]string `json:"workload_annotations"` // the same, by its newer name
+	OwnerData     map[string]any    `json:"owner_data"`
+	Annotations   map[string]any    `json:"workload_annotations"` // the same, by its newer name
 	Hardware      map[string]string `json:"hardware_info"`
 	Interfaces    []struct {
 		Type      string `json:"type"`
@@ -57,6 +57,19 @@ type machine struct {
 	} `json:"physicalblockdevice_set"`
 }
 
+// owner is a machine's user; empty if nobody has it. One that cannot be read is somebody.
+type owner string
+
+func (o *owner) UnmarshalJSON(data []byte) error {
+	var name *string
+	if json.Unmarshal(data, &name) != nil {
+		*o = owner(plain(string(data)))
+	} else if name != nil {
+		*o = owner(*name)
+	}
+	return nil
+}
+
 type named struct {
 	Name string `json:"name"`
 }
@@ -68,10 +81,18 @@ const (
 )
 
 func (m *machine) mark(key string) string {
-	if value := m.Annotations[key]; value != "" {
-		return value
+	for _, store := range []map[string]any{m.Annotations, m.OwnerData} {
+		switch value := store[key].(type) {
+		case nil:
+		case string:
+			if value != "" {
+				return value
+			}
+		default:
+			return fmt.Sprint(value)
+		}
 	}
-	return m.OwnerData[key]
+	return ""
 }
 
 // releasing reports whether a release is under way or has failed: then MAAS has forgotten the agent name already.
@@ -164,7 +185,7 @@ func (m *machine) provided(holder cert.Holder) cert.Provided {
 	v := cert.Provided{
 		ID: m.SystemID, Hostname: m.Hostname, FQDN: m.FQDN,
 		Status: statusOf(m.Status), StatusName: m.statusWord(), StatusMessage: m.StatusMessage,
-		Holder: holder, Owner: m.Owner, JujuModel: m.mark(jujuMark), Locked: m.Locked,
+		Holder: holder, Owner: string(m.Owner), JujuModel: m.mark(jujuMark), Locked: m.Locked,
 		Power: powerOf(m.PowerState), PowerType: m.PowerType,
 		Architecture: architecture, Cores: m.Cores, MemoryMiB: m.Memory, StorageBytes: int64(m.Storage * 1e6),
 		Pool: m.Pool.Name, Zone: m.Zone.Name, Tags: m.Tags, Addresses: m.Addresses, ProductUUID: m.UUID,

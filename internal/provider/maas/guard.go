@@ -31,7 +31,7 @@ func (p *Provider) guard(ctx context.Context, doing, id string, who stance) (*ma
 			return nil, err
 		}
 		if len(found) == 1 && found[0].SystemID == id {
-			if m := found[0]; m.Owner == me && m.mark(jujuMark) == "" {
+			if m := found[0]; string(m.Owner) == me && m.mark(jujuMark) == "" {
 				return m, nil
 			}
 			return nil, p.foreign(found[0], doing, me)
@@ -107,7 +107,7 @@ func (p *Provider) whose(m *machine, me string) string {
 	switch lab := m.mark(labMark); {
 	case m.mark(jujuMark) != "":
 		return fmt.Sprintf("the Juju model %s has it (MAAS user %s, %s)", plain(m.mark(jujuMark)), m.Owner, m.statusWord())
-	case m.Owner != me:
+	case string(m.Owner) != me:
 		return fmt.Sprintf("MAAS user %s has it (%s)", m.Owner, m.statusWord())
 	case lab != "" && lab != p.config.Lab:
 		return fmt.Sprintf("the lab %s has it, with the same MAAS user %s (%s)", plain(lab), m.Owner, m.statusWord())

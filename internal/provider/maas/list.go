@@ -60,7 +60,7 @@ func (p *Provider) list(ctx context.Context, doing string, ids []string) ([]cert
 	}
 	unmarked := map[string]bool{}
 	for _, m := range machines {
-		if p.holder(m, me, nil) == cert.Otherwise && m.Owner == me && m.mark(labMark) == "" {
+		if p.holder(m, me, nil) == cert.Otherwise && string(m.Owner) == me && m.mark(labMark) == "" {
 			unmarked[m.SystemID] = true
 		}
 	}
@@ -121,7 +121,7 @@ func (p *Provider) holder(m *machine, me string, ours map[string]*machine) cert.
 		return cert.Nobody
 	case m.mark(jujuMark) != "":
 		return cert.AJuju
-	case m.Owner != me:
+	case string(m.Owner) != me:
 		return cert.Otherwise
 	case m.mark(labMark) == p.config.Lab:
 		return cert.ThisLab
