@@ -35,6 +35,7 @@ func (r *Region) newKey() *key {
 
 // AddUser returns an API key, consumer:token:secret, of a user, who is made if there is none of that name. Each call gives another key.
 func (r *Region) AddUser(name string, admin bool) string {
+	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	u := r.user(name)

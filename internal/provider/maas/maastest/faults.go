@@ -30,11 +30,12 @@ const (
 // Faults of requests. Op limits them to one operation, such as "machine.deploy" or "deploy"; to "GET" or "POST"; empty: all. User limits them
 // to one user's.
 const (
-	Answers FaultKind = "answers" // Status, Message and RetryAfter are answered instead; After: what was asked for is done all the same
-	Cuts    FaultKind = "cuts"    // the connection is cut; After: what was asked for is done
-	Slow    FaultKind = "slow"    // the answer comes Delay later; After: what was asked for is done first
-	Taken   FaultKind = "taken"   // By acquires the machine just before it is allocated or deployed
-	Deleted FaultKind = "deleted" // the machine is deleted just before
+	Answers   FaultKind = "answers"   // Status, Message and RetryAfter are answered instead; After: what was asked for is done all the same
+	Cuts      FaultKind = "cuts"      // the connection is cut; After: what was asked for is done
+	Truncates FaultKind = "truncates" // half of the answer's body is missing, and nothing says so
+	Slow      FaultKind = "slow"      // the answer comes Delay later; After: what was asked for is done first
+	Taken     FaultKind = "taken"     // By acquires the machine just before it is allocated or deployed
+	Deleted   FaultKind = "deleted"   // the machine is deleted just before
 )
 
 // A Fault is switched on by Region.Fault.
@@ -52,6 +53,38 @@ type Fault struct {
 	Says            string // on, off
 	Release, Kernel string
 	By              string // "somebody-else" if empty
+}
+
+// FaultText says in a line what a kind of fault does.
+type FaultText struct {
+	Kind    FaultKind
+	Request bool // it is one of requests, not of machines
+	Text    string
+}
+
+// FaultKinds returns all kinds, those of machines first.
+func FaultKinds() []FaultText {
+	return []FaultText{
+		{BMCRefuses, false, "the BMC refuses: power actions fail after a few seconds, a query says error"},
+		{BMCHangs, false, "the BMC hangs: power actions fail after 5 minutes, a query says error after one"},
+		{BMCLies, false, "the BMC lies: power actions change nothing and are said to have succeeded"},
+		{RackGone, false, "no rack controller reaches the BMC: 503"},
+		{PowerBusy, false, "another power action is always in progress: 503"},
+		{DeployFails, false, "the installer fails, and leaves a log"},
+		{DeployHangs, false, "nothing is heard of the installer until the deployment times out"},
+		{NeverBoots, false, "the machine becomes Deployed, and nothing runs on it"},
+		{BootsOther, false, "another release or kernel boots than was asked for"},
+		{ReleaseHangs, false, "a release does not end: it times out after 5 minutes, and erasing never does"},
+		{EraseFails, false, "erasing the disks fails"},
+		{AbortHangs, false, "aborting does not end"},
+		{TestFails, false, "hardware tests fail"},
+		{Answers, true, "another answer than the region's, before or after it has done what was asked for"},
+		{Cuts, true, "the connection is cut, before or after the region has done what was asked for"},
+		{Truncates, true, "half of the answer is missing"},
+		{Slow, true, "the answer comes late, before or after the region has done what was asked for"},
+		{Taken, true, "somebody else acquires the machine just before it is allocated or deployed"},
+		{Deleted, true, "the machine is deleted just before"},
+	}
 }
 
 // Overloaded is what the region answers when its database could not serialise a request's transaction: nothing has happened.
@@ -73,6 +106,7 @@ type activeFault struct {
 // Fault switches a fault on. The target is a machine's system_id; "zone:", "rack:", "pool:", "tag:" or "release:" with a name for all those
 // machines (release: deployed or being deployed with it); or empty for all.
 func (r *Region) Fault(target string, f Fault) {
+	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.Faults = append(r.state.Faults, &activeFault{Target: target, Fault: f, Left: f.Times})
@@ -80,6 +114,7 @@ func (r *Region) Fault(target string, f Fault) {
 
 // Clear switches off a target's faults: those of some kinds, or all.
 func (r *Region) Clear(target string, kinds ...FaultKind) {
+	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.Faults = slices.DeleteFunc(r.state.Faults, func(f *activeFault) bool {
@@ -148,9 +183,10 @@ func (r *Region) count(f *activeFault) {
 
 // trouble is what faults do to a request: before it is looked at, or after what it asks for has been done.
 type trouble struct {
-	delay  time.Duration
-	cut    bool
-	answer *reply
+	delay    time.Duration
+	cut      bool
+	truncate bool
+	answer   *reply
 }
 
 // requestFaults returns what faults do to a request. Those that change a machine have done so. Called with the lock.
@@ -172,6 +208,8 @@ func (r *Region) requestFaults(c *call) (before, after trouble) {
 			t.delay += f.Delay
 		case Cuts:
 			t.cut = true
+		case Truncates:
+			after.truncate = true
 		case Answers:
 			a := text(f.Status, "%s", f.Message)
 			if f.RetryAfter != "" {

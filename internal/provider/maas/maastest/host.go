@@ -43,6 +43,7 @@ func (r *Region) outside(n *node, f func(Host) error, then func(error)) {
 	host := r.options.Host
 	go func() {
 		err := f(host)
+		defer r.tell()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.nodes[n.SystemID] == n && !r.closed {
@@ -55,6 +56,7 @@ func (r *Region) outside(n *node, f func(Host) error, then func(error)) {
 // FetchedUserData says that a machine's cloud-init has got its user-data: a deploying machine is Deployed by this, whatever becomes of it
 // afterwards. It does nothing for others.
 func (r *Region) FetchedUserData(systemID string) {
+	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := r.nodes[systemID]; n != nil && n.Status == Deploying {
@@ -67,6 +69,7 @@ func (r *Region) FetchedUserData(systemID string) {
 // PowerChanged says that a machine has gone on or off without the region: somebody has pressed its button, or it has shut itself down. The
 // region learns it at its next query.
 func (r *Region) PowerChanged(systemID string, on bool) {
+	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := r.nodes[systemID]; n != nil {

@@ -129,6 +129,7 @@ const systemIDAlphabet = "34678abcdefghkmnpqrstwxy"
 
 // AddMachine adds a machine and returns its system_id. Its pool, zone and tags are made if they do not exist.
 func (r *Region) AddMachine(m Machine) string {
+	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for m.SystemID == "" || r.nodes[m.SystemID] != nil {
@@ -267,6 +268,7 @@ func (r *Region) Change(systemID string, f func(*MachineState)) {
 		return
 	}
 	f(&s)
+	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.nodes[systemID]

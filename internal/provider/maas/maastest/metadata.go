@@ -12,6 +12,7 @@ import (
 // serveMetadata answers what cloud-init and the installer of a deployed machine ask: 2012-03-01/meta-data/…, user-data, signal, and status.
 // They sign with the machine's own key, which has no consumer secret either.
 func (r *Region) serveMetadata(w http.ResponseWriter, req *http.Request, body []byte) {
+	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fields, _ := oauth(req.Header.Get("Authorization"))

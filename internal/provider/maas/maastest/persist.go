@@ -13,6 +13,9 @@ type saved struct {
 	Log    []Entry
 }
 
+// maxSavedEvents bounds what Save writes of the machines' history.
+const maxSavedEvents = 5000
+
 // Save returns all of the region but its counters: machines, what is happening to them, users, keys, events and faults.
 func (r *Region) Save() ([]byte, error) {
 	r.mu.Lock()
@@ -21,11 +24,24 @@ func (r *Region) Save() ([]byte, error) {
 	if len(log) > 1000 {
 		log = log[len(log)-1000:]
 	}
-	b, err := json.Marshal(saved{Format: 1, State: r.state, Log: log})
+	state := r.state
+	if n := len(state.Events) - maxSavedEvents; n > 0 {
+		state.Events = state.Events[n:]
+	}
+	b, err := json.Marshal(saved{Format: 1, State: state, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("cannot save the region: %w", err)
 	}
 	return b, nil
+}
+
+// Load returns a region as Save has written it.
+func Load(o Options, data []byte) (*Region, error) {
+	r := New(o)
+	if err := r.Load(data); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // Load replaces all of the region by what Save returned. What was under way goes on: what should have happened meanwhile happens at once.

@@ -16,6 +16,7 @@ type Options struct {
 	Seed        uint64        // of system_ids and keys: the same seed gives the same ones
 	Host        Host          // nil: machines in memory
 	OnBoot      func(Boot)    // without a Host: a machine boots from its disk. Called in a goroutine of its own
+	OnChange    func()        // something that Save writes has changed. Called often, without the region's lock
 	Images      []Image       // nil: DefaultImages
 	Racks       []string      // nil: one, "rack1"
 	Log         *slog.Logger  // nil: nothing
@@ -149,6 +150,13 @@ func (r *Region) Close() {
 	r.timers = map[*node]map[*pending]func() bool{}
 }
 
+// tell whoever saves the region that it has changed. Called without the lock.
+func (r *Region) tell() {
+	if r.options.OnChange != nil {
+		r.options.OnChange()
+	}
+}
+
 func (r *Region) serial() int {
 	r.state.Serial++
 	return r.state.Serial
@@ -181,6 +189,7 @@ func (r *Region) arm(n *node, p *pending) {
 		return
 	}
 	stop := r.clock.AfterFunc(max(0, p.At.Sub(r.clock.Now())), func() {
+		defer r.tell()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if !n.forget(p) || r.nodes[n.SystemID] != n || r.closed {

@@ -108,7 +108,7 @@ func (c *call) releaseMany() reply {
 func (c *call) erase(n *node) {
 	c.requested(n, "User erasing disk")
 	c.interrupt(n)
-	n.AgentName, n.Netboot, n.OSystem, n.Series, n.Kernel, n.UserData = "", true, "", "", "", nil
+	n.Netboot, n.OSystem, n.Series, n.Kernel, n.UserData = true, "", "", "", nil
 	c.become(n, DiskErasing)
 	c.after = append(c.after, func() { c.power(n, task{Action: "on", Then: "erase-start"}) })
 }
@@ -132,6 +132,7 @@ func (r *Region) eraseDone(n *node) {
 	r.note(n, info("Disks erased"), "", "")
 	n.Installed = false
 	before := n.Status
+	n.AgentName = ""
 	r.become(n, Releasing)
 	r.note(n, info("Releasing"), "", "")
 	r.expire(n, releasingLimit)

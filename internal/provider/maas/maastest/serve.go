@@ -132,6 +132,9 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	answer := c.run(after.cut || after.answer != nil)
 	r.mu.Unlock()
+	if req.Method != http.MethodGet || c.route.Op != "" {
+		r.tell()
+	}
 	if after.delay > 0 {
 		r.sleep(req, after.delay)
 	}
@@ -140,6 +143,9 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	if after.answer != nil {
 		answer = *after.answer
+	}
+	if after.truncate {
+		answer.body = answer.body[:len(answer.body)/2]
 	}
 	send(answer)
 }
