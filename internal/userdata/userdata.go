@@ -43,12 +43,12 @@ const MaxSize = 16 << 10
 
 // Params are what a machine is told.
 type Params struct {
-	Controllers []string  // URLs, https://host:port
-	CAs         []string  // PEM
-	Deployment  string    // id
-	Token       string    // good for one enrolment
-	Keys        []string  // ssh public keys, as in authorized_keys
-	User        string    // who gets them; ubuntu
+	Controllers []string // URLs, https://host:port
+	CAs         []string // PEM
+	Deployment  string   // id
+	Token       string   // good for one enrolment
+	Keys        []string // ssh public keys, as in authorized_keys
+	User        string   // who gets them; ubuntu
 	Proxy       order.Proxy
 	Mirror      string    // of apt, instead of archive.ubuntu.com and ports.ubuntu.com; empty: what the provider has set
 	Made        time.Time // now: a machine whose clock is behind this is set to it
