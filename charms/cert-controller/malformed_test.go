@@ -17,8 +17,53 @@ func malformedOptions() map[string]hookstest.Malformed {
 		return hookstest.Malformed{Message: `^set ` + name + ` to a number from ` + from + ` to \d+ \(it is -?\d+\)$`, Accepts: accepts}
 	}
 	const url = "set external-url to a URL such as https://lab.example.com, without user, query and fragment, or reset it (it is "
+	text := func(name, message string, accepts ...string) hookstest.Malformed {
+		return hookstest.Malformed{Message: `^set ` + name + ` to ` + message + ` \((number \d+|it|.*, and it) (is|has) ".*"(… \(\d+ bytes\))?\)$`, Accepts: accepts}
+	}
+	with := func(row hookstest.Malformed, set map[string]string) hookstest.Malformed {
+		row.With = set
+		return row
+	}
+	more := func(row hookstest.Malformed, values map[string]string) hookstest.Malformed {
+		row.More = values
+		return row
+	}
+	poolNames := func(name string) hookstest.Malformed {
+		return text(name, `at most 200 names of resource pools, separated by commas`, "empty", "space", "unit", "newline")
+	}
+	const limits = "set fleet-limits to YAML such as boot-minutes: 30, one per line, or reset it: "
+	const keys = " (there are boot-minutes, deploy-minutes, enrol-minutes, incident-machines, incident-minutes, incident-percent, max-deploying, max-queue, max-tries, release-minutes, silence-seconds)"
 	return map[string]hookstest.Malformed{
-		"port": number("port", "1"), "min-free-space": number("min-free-space", "0", "zero"), "retention-days": number("retention-days", "0", "zero"),
+		"maas-credentials": {}, "webhook-secret": {}, "power-units": {}, "auto-return": {},
+		"maas-pools": more(poolNames("maas-pools"), map[string]string{"a,b;c": `(number 2 is "b;c")`}), "maas-protected-pools": poolNames("maas-protected-pools"),
+		"maas-quarantine-pool": text("maas-quarantine-pool", `the name of a resource pool, or reset it`, "empty", "space", "unit"),
+		"maas-quarantine-tag":  text("maas-quarantine-tag", `a tag of letters, digits, '_', '.' and '-', or to nothing`, "empty", "space", "unit", "negative", "flag"),
+		"maas-erase": more(text("maas-erase", `POOL=HOW, separated by commas, each pool once, HOW being none, quick, secure or full`, "empty", "space"), map[string]string{
+			"a=quick,a=full": `(it has "a=full")`, "quick,full": `(it has "full")`, "a=shred": `(it has "a=shred")`, "==quick": `(it has "=quick")`,
+		}),
+		"default-release":       text("default-release", `a release as MAAS names it, such as noble, or reset it`, "empty", "space"),
+		"max-reservation-hours": number("max-reservation-hours", "1"), "max-extensions": number("max-extensions", "1"),
+		"max-machines-per-person": number("max-machines-per-person", "1"), "reminder-minutes": number("reminder-minutes", "1"),
+		"silence-minutes": number("silence-minutes", "5"), "power-cycles": number("power-cycles", "1"),
+		"check-hours": number("check-hours", "0", "zero"), "quarantine-after": number("quarantine-after", "1"),
+		"fleet-limits": {Message: `^` + limits + `(it is not that \(it is ".*"(… \(\d+ bytes\))?\)|line 1: .*)$`, Accepts: []string{"empty", "space"},
+			More: map[string]string{
+				"boot-minute: 3":                   limits + `line 1: "boot-minute" is not known` + keys,
+				"boot-minutes: 3\nboot-minutes: 4": limits + `line 2: "boot-minutes" is there twice` + keys,
+				"max-tries: 2\nboot-minutes: soon": limits + `line 2: boot-minutes is a whole number from 1 to 1440 (it is "soon")`,
+				"incident-percent: 101":            limits + `line 1: incident-percent is a whole number from 1 to 100 (it is "101")`,
+				"max-queue: [1]":                   limits + `line 1: max-queue is a whole number from 1 to 100000 (it is "")`,
+				"max-queue: 1.5":                   limits + `line 1: max-queue is a whole number from 1 to 100000 (it is "1.5")`,
+				"- boot-minutes":                   limits + `it is not that (it is "- boot-minutes")`,
+			}},
+		"webhook-url":              text("webhook-url", `a URL such as https://chat.example.com/hooks/certlab, without user and fragment, or reset it`, "empty", "space"),
+		"apt-mirror":               text("apt-mirror", `a URL such as http://mirror.lab/ubuntu, without user, query and fragment, or reset it`, "empty", "space"),
+		"deployed-checkbox-source": text("deployed-checkbox-source", `snap, deb or path`),
+		"deployed-checkbox-channel": more(with(text("deployed-checkbox-channel", `a PPA, such as ppa:checkbox-dev/stable, or reset it`, "empty", "space"), map[string]string{"deployed-checkbox-source": "deb"}),
+			map[string]string{"stable": `(deployed-checkbox-source is deb, and it is "stable")`}),
+		"deployed-checkbox-path":     with(text("deployed-checkbox-path", `the absolute path of checkbox-cli, such as /usr/bin/checkbox-cli`), map[string]string{"deployed-checkbox-source": "path"}),
+		"deployed-checkbox-packages": text("deployed-checkbox-packages", `names of Debian packages, separated by spaces`, "empty", "space"),
+		"port":                       number("port", "1"), "min-free-space": number("min-free-space", "0", "zero"), "retention-days": number("retention-days", "0", "zero"),
 		"max-submission-size": number("max-submission-size", "1"),
 		"bind-address": {Message: `^set bind-address to an IP address of the machine, or reset it \(it is ".*"(… \(\d+ bytes\))?\)$`, Accepts: []string{"empty", "space"},
 			More: map[string]string{"localhost": `set bind-address to an IP address of the machine, or reset it (it is "localhost")`}},

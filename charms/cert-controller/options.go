@@ -23,6 +23,35 @@ type options struct {
 	RetentionDays     int64  `config:"retention-days"`
 	MaxSubmissionSize int64  `config:"max-submission-size"` // MiB
 	LogLevel          string `config:"log-level"`
+
+	MAASCredentials    hooks.SecretID `config:"maas-credentials"`
+	MAASPools          string         `config:"maas-pools"`
+	MAASProtectedPools string         `config:"maas-protected-pools"`
+	MAASQuarantinePool string         `config:"maas-quarantine-pool"`
+	MAASQuarantineTag  string         `config:"maas-quarantine-tag"`
+	MAASErase          string         `config:"maas-erase"`
+	PowerUnits         bool           `config:"power-units"`
+
+	DefaultRelease       string `config:"default-release"`
+	MaxReservationHours  int64  `config:"max-reservation-hours"`
+	MaxExtensions        int64  `config:"max-extensions"`
+	MaxMachinesPerPerson int64  `config:"max-machines-per-person"`
+	ReminderMinutes      int64  `config:"reminder-minutes"`
+	SilenceMinutes       int64  `config:"silence-minutes"`
+	PowerCycles          int64  `config:"power-cycles"`
+	CheckHours           int64  `config:"check-hours"`
+	QuarantineAfter      int64  `config:"quarantine-after"`
+	AutoReturn           bool   `config:"auto-return"`
+	FleetLimits          string `config:"fleet-limits"`
+
+	WebhookURL    string         `config:"webhook-url"`
+	WebhookSecret hooks.SecretID `config:"webhook-secret"`
+
+	DeployedCheckboxSource   string `config:"deployed-checkbox-source"`
+	DeployedCheckboxChannel  string `config:"deployed-checkbox-channel"`
+	DeployedCheckboxPath     string `config:"deployed-checkbox-path"`
+	DeployedCheckboxPackages string `config:"deployed-checkbox-packages"`
+	APTMirror                string `config:"apt-mirror"`
 }
 
 const (
@@ -52,6 +81,14 @@ func (o options) desired(model string) (order.ControllerDesired, error) {
 		{"min-free-space", o.MinFreeSpace, 0, maxMiB},
 		{"retention-days", o.RetentionDays, 0, maxDays},
 		{"max-submission-size", o.MaxSubmissionSize, 1, maxMiB},
+		{"max-reservation-hours", o.MaxReservationHours, 1, 8760},
+		{"max-extensions", o.MaxExtensions, 1, 1000},
+		{"max-machines-per-person", o.MaxMachinesPerPerson, 1, 10000},
+		{"reminder-minutes", o.ReminderMinutes, 1, 10080},
+		{"silence-minutes", o.SilenceMinutes, 5, 1440},
+		{"power-cycles", o.PowerCycles, 1, 100},
+		{"check-hours", o.CheckHours, 0, 8760},
+		{"quarantine-after", o.QuarantineAfter, 1, 100},
 	} {
 		if limit.value < limit.min || limit.value > limit.max {
 			return d, hooks.Blocked("set %s to a number from %d to %d (it is %d)", limit.name, limit.min, limit.max, limit.value)
@@ -79,18 +116,32 @@ func (o options) desired(model string) (order.ControllerDesired, error) {
 	default:
 		return d, hooks.Blocked("set log-level to debug, info, warning or error (it is %s)", hooks.Shown(o.LogLevel))
 	}
-	return d, nil
+	d.Fleet, err = o.fleet()
+	return d, err
 }
 
 // externalURL returns the URL without a slash at its end, so that paths can be appended.
 func externalURL(text string) (string, error) {
+	return urlOption("external-url", "https://lab.example.com", text, false)
+}
+
+// urlOption reads an option that is a URL, and returns it without a slash at its end, or nothing.
+func urlOption(name, example, text string, query bool) (string, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
 		return "", nil
 	}
 	u, err := url.Parse(text)
-	if err != nil || len(text) > maxURL || !printable(text) || !hostName.MatchString(u.Host) || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", hooks.Blocked("set external-url to a URL such as https://lab.example.com, without user, query and fragment, or reset it (it is %s)", hooks.Shown(withoutUser(text)))
+	if err != nil || len(text) > maxURL || !printable(text) || !hostName.MatchString(u.Host) || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" || u.User != nil ||
+		u.RawQuery != "" && !query || u.Fragment != "" {
+		parts := "user, query and fragment"
+		if query {
+			parts = "user and fragment"
+		}
+		return "", hooks.Blocked("set %s to a URL such as %s, without %s, or reset it (it is %s)", name, example, parts, hooks.Shown(withoutUser(text)))
+	}
+	if query {
+		return u.String(), nil
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -79,6 +80,12 @@ func (sys system) reconcile(ctx context.Context, u *hooks.Unit) error {
 		return err
 	}
 	desired, addresses, problem := s.desired(ctx, u, opts)
+	var outfit outfit
+	if problem == nil {
+		if outfit, err = s.equip(ctx, u, opts, &desired.Fleet, old.Fleet, sys.charm(u)); err != nil {
+			return err
+		}
+	}
 	if problem != nil {
 		if !isStatus(problem) {
 			return problem
@@ -124,7 +131,12 @@ func (sys system) reconcile(ctx context.Context, u *hooks.Unit) error {
 			return err
 		}
 	}
-	return unitStatus(health, enrolled.problem(), led, opts, desired)
+	if health.Ready {
+		if err := s.removeOld(desired.Fleet); err != nil {
+			return err
+		}
+	}
+	return unitStatus(health, cmp.Or(enrolled.problem(), outfit.problem()), outfit.note(), led, opts, desired)
 }
 
 func isStatus(err error) bool {
@@ -317,7 +329,7 @@ func (s service) notAnswering(ctx context.Context) error {
 }
 
 // unitStatus is what `juju status` shows of a service that answers.
-func unitStatus(h order.ControllerHealth, problem string, led bool, opts options, d order.ControllerDesired) hooks.Status {
+func unitStatus(h order.ControllerHealth, problem, note string, led bool, opts options, d order.ControllerDesired) hooks.Status {
 	switch {
 	case h.Applied == "":
 		return hooks.Waiting("starting")
@@ -336,7 +348,14 @@ func unitStatus(h order.ControllerHealth, problem string, led bool, opts options
 	if h.Machines == 1 {
 		machines = "machine"
 	}
-	return hooks.Active("%d %s, %d running", h.Machines, machines, h.Running)
+	region := ""
+	switch {
+	case d.Fleet.MAAS.URL != "":
+		region = ", MAAS by " + d.Fleet.MAAS.Source
+	case note != "":
+		region = "; " + note
+	}
+	return hooks.Active("%d %s, %d running%s", h.Machines, machines, h.Running, region)
 }
 
 // trouble is the gravest problem, and how many more there are.
@@ -360,7 +379,12 @@ func (sys system) remove(ctx context.Context, u *hooks.Unit) error {
 	if err := s.Remove(ctx); err != nil {
 		return err
 	}
-	for _, path := range []string{s.Dir(), filepath.Join(s.Base(), storageFile), filepath.Join(s.Base(), relationsFile)} {
+	for _, shelf := range []workload.Shelf{s.providers(), s.site()} {
+		if err := shelf.Remove(); err != nil {
+			return fmt.Errorf("cannot remove the service's files: %w", err)
+		}
+	}
+	for _, path := range []string{s.Dir(), filepath.Join(s.Base(), storageFile), filepath.Join(s.Base(), relationsFile), filepath.Join(s.Base(), outfitFile)} {
 		s.Step("remove " + filepath.Base(path))
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("cannot remove the service's files: %w", err)

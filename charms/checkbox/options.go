@@ -1,13 +1,13 @@
 package main
 
 import (
-	"path"
 	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"certlab/internal/hooks"
 	"certlab/internal/order"
+	"certlab/internal/source"
 )
 
 // options are the charm's, as charmcraft.yaml has them.
@@ -34,18 +34,11 @@ const (
 	maxMiB     = 1 << 20 // a TiB
 	maxBoots   = 1000
 	maxPlan    = 500 // bytes
-	maxPath    = 4096
-	maxWord    = 200 // bytes, of a channel or a package
-	// maxPackages bounds apt's command line.
-	maxPackages = 500
 )
 
 var (
-	snapChannel = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}$`)
-	ppa         = regexp.MustCompile(`^ppa:[a-z0-9][a-z0-9.+-]*/[a-z0-9][a-z0-9.+-]*$`)
-	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]+$`)
-	planID      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*::[^\s\x00-\x1f\x7f]+$`)
-	userName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}\$?$`)
+	planID   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*::[^\s\x00-\x1f\x7f]+$`)
+	userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}\$?$`)
 )
 
 // desired translates the options into the part of the agent's desired state that they decide. What an operator has to mend
@@ -99,38 +92,8 @@ func validPlan(id string) bool {
 
 // checkbox reads the options that say where Checkbox comes from.
 func (o options) checkbox() (order.CheckboxSource, error) {
-	c := order.CheckboxSource{
-		Source:        strings.TrimSpace(o.Source),
-		Channel:       strings.TrimSpace(o.Channel),
-		Path:          strings.TrimSpace(o.Path),
-		ExtraPackages: strings.FieldsFunc(o.ExtraPackages, func(r rune) bool { return strings.ContainsRune(" ,\t\r\n", r) }),
-	}
-	switch c.Source {
-	case "snap":
-		if c.Channel != "" && (!snapChannel.MatchString(c.Channel) || len(c.Channel) > maxWord) {
-			return c, hooks.Blocked("set checkbox-channel to a snap's channel, such as 24.04/stable, or reset it (checkbox-source is snap, and it is %s)", hooks.Shown(o.Channel))
-		}
-	case "deb":
-		if c.Channel != "" && (!ppa.MatchString(c.Channel) || len(c.Channel) > maxWord) {
-			return c, hooks.Blocked("set checkbox-channel to a PPA, such as ppa:checkbox-dev/stable, or reset it (checkbox-source is deb, and it is %s)", hooks.Shown(o.Channel))
-		}
-	case "path":
-		if !path.IsAbs(c.Path) || path.Clean(c.Path) != c.Path || hasControl(c.Path) || len(c.Path) > maxPath || !utf8.ValidString(c.Path) ||
-			strings.ContainsRune(c.Path, utf8.RuneError) {
-			return c, hooks.Blocked("set checkbox-path to the absolute path of checkbox-cli, such as /usr/bin/checkbox-cli (checkbox-source is path, and it is %s)", hooks.Shown(o.Path))
-		}
-	default:
-		return c, hooks.Blocked("set checkbox-source to snap, deb or path (it is %s)", hooks.Shown(o.Source))
-	}
-	if len(c.ExtraPackages) > maxPackages {
-		return c, hooks.Blocked("set extra-packages to at most %d names of Debian packages (it has %d)", maxPackages, len(c.ExtraPackages))
-	}
-	for i, name := range c.ExtraPackages {
-		if !packageName.MatchString(name) || len(name) > maxWord {
-			return c, hooks.Blocked("set extra-packages to names of Debian packages, separated by spaces (number %d is %s)", i+1, hooks.Shown(name))
-		}
-	}
-	return c, nil
+	return source.Read(source.Options{Source: o.Source, Channel: o.Channel, Path: o.Path, Packages: o.ExtraPackages},
+		source.Names{Source: "checkbox-source", Channel: "checkbox-channel", Path: "checkbox-path", Packages: "extra-packages"})
 }
 
 func hasControl(s string) bool {

@@ -27,7 +27,7 @@ func TestOurCharmsPack(t *testing.T) {
 			for other, machine := range machines {
 				write(t, filepath.Join(bin, "agents", "certlab-agent_"+other), string(program(machine, false)))
 			}
-			write(t, filepath.Join(bin, "cert-controller", "provider", "manage.py"), "#!/usr/bin/env python3\n")
+			write(t, filepath.Join(bin, "cert-controller", "providers", "certlab", "manage.py"), "#!/usr/bin/env python3\n")
 			path, err := pack.Write(pack.Options{Dir: filepath.Dir(file), Platform: platform, Bin: bin, Out: t.TempDir()})
 			require.NoError(t, err)
 			require.NoError(t, pack.Verify(path))

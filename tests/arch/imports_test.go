@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"internal/server":   {"internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/results", "internal/order"},
 	"internal/control":  {"internal/sqlite", "internal/blobs", "internal/cert", "internal/results", "internal/userdata", "internal/order"},
 	"internal/agent":    {"internal/results", "internal/order"},
-	"internal/locallab": {"internal/juju"},
+	"internal/locallab": {"internal/juju", "internal/provider/maas/maastest"},
 	"internal/client":   {"internal/cert", "internal/order"},
 	"internal/provider": {"internal/cert", "internal/order"},
 	"internal/sqlite":   {"internal/cert", "internal/results", "internal/order"},

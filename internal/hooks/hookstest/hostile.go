@@ -52,7 +52,7 @@ func (s *Scenario) CheckMalformedOptions(rows map[string]Malformed, same func(ab
 			values = map[string]string{"negative": "-1", "zero": "0", "huge": "9007199254740991", "beyond 32 bits": "4294967297"}
 			s.refusedByJuju(name, "", "10MB", "1.5", "$(reboot)", " ")
 		case "boolean":
-			s.refusedByJuju(name, "", "maybe", "1")
+			s.refusedByJuju(name, "", "maybe", "2", "$(reboot)")
 		case "secret":
 			s.refusedByJuju(name, "hunter2", "secret:", "$(reboot)")
 		default:
