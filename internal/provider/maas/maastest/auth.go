@@ -189,3 +189,12 @@ func Sign(req *http.Request, apiKey, nonce string, at time.Time) error {
 		parts[0], parts[1], url.QueryEscape(parts[2]), url.QueryEscape(nonce), at.Unix()))
 	return nil
 }
+
+// SetEmail gives a user another address than NAME@example.com.
+func (r *Region) SetEmail(name, email string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if u := r.user(name); u != nil {
+		u.Email = email
+	}
+}

@@ -65,7 +65,6 @@ func (r *Region) testStart(n *node) {
 	if n.Status != Testing {
 		return
 	}
-	r.note(n, info("Performing PXE boot"), "", "")
 	r.runSet(n, setTesting)
 	r.after(n, r.options.Timings.Test, "test-done")
 }
@@ -172,7 +171,6 @@ func (r *Region) commissionStart(n *node) {
 	if n.Status != Commissioning {
 		return
 	}
-	r.note(n, info("Performing PXE boot"), "", "")
 	r.note(n, info("Gathering information"), "", "")
 	r.runSet(n, setCommissioning)
 	r.runSet(n, setTesting)

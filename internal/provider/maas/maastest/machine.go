@@ -230,6 +230,7 @@ type MachineState struct {
 	Boots                  int      // from its disk, over its life
 	Violations             []string // times when somebody did something to it while somebody else held it
 	LastSeries, LastKernel string   // that last booted from its disk
+	Netboot                bool
 }
 
 // State returns a machine's state; the zero value, with Status -1, if there is none.
@@ -244,7 +245,7 @@ func (r *Region) State(systemID string) MachineState {
 		SystemID: n.SystemID, Hostname: n.Hostname, Status: n.Status, StatusMessage: n.StatusMessage, Owner: n.Owner, AgentName: n.AgentName,
 		OwnerData: maps.Clone(n.OwnerData), Locked: n.Locked, Power: n.Power, On: n.On, Pool: n.Pool, Zone: n.Zone, Tags: slices.Clone(n.Tags),
 		Series: n.Series, Kernel: n.Kernel, UserData: slices.Clone(n.UserData), Boots: n.Boots, Violations: slices.Clone(n.Violations),
-		LastSeries: n.LastSeries, LastKernel: n.LastKernel,
+		LastSeries: n.LastSeries, LastKernel: n.LastKernel, Netboot: n.Netboot,
 	}
 }
 
@@ -260,7 +261,7 @@ func (r *Region) SystemIDs() []string {
 }
 
 // Change does something to a machine that no API does: a test's or a stranger's hand. The change is to its state as State shows it: Status,
-// Owner, AgentName, OwnerData, Locked, Power, On, Pool, Zone, Tags, StatusMessage, Series and Kernel are taken over; what was pending is
+// Owner, AgentName, OwnerData, Locked, Power, On, Pool, Zone, Tags, StatusMessage, Series, Kernel and Netboot are taken over; what was pending is
 // forgotten if the status changes.
 func (r *Region) Change(systemID string, f func(*MachineState)) {
 	s := r.State(systemID)
@@ -282,7 +283,7 @@ func (r *Region) Change(systemID string, f func(*MachineState)) {
 	}
 	n.Status, n.Owner, n.AgentName, n.Locked, n.Power, n.On, n.StatusMessage = s.Status, s.Owner, s.AgentName, s.Locked, s.Power, s.On, s.StatusMessage
 	n.Pool, n.Zone, n.Tags, n.Series, n.Kernel = s.Pool, s.Zone, s.Tags, s.Series, s.Kernel
-	n.OwnerData = maps.Clone(s.OwnerData)
+	n.OwnerData, n.Netboot = maps.Clone(s.OwnerData), s.Netboot
 	if n.OwnerData == nil {
 		n.OwnerData = map[string]string{}
 	}
