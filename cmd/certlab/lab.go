@@ -11,17 +11,22 @@ import (
 	"certlab/internal/locallab"
 )
 
-// labCmd is the local lab: machines made of namespaces under a model of Juju, on this machine.
+// labCmd is the local lab: machines made of namespaces under a model of Juju and a simulated MAAS, on this machine.
 type labCmd struct {
-	Up     labUpCmd     `cmd:"" help:"Start the lab, or take it up where it was, and deploy a bundle into it."`
-	Down   labDownCmd   `cmd:"" help:"End the lab; what it keeps stays, unless --destroy is given."`
-	Status labStatusCmd `cmd:"" help:"List the machines, and whether they are on."`
-	URL    labURLCmd    `cmd:"" name:"url" help:"Print the controller's URL."`
-	Kill   labKillCmd   `cmd:"" help:"Cut a machine's power."`
-	On     labOnCmd     `cmd:"" help:"Switch a machine on again."`
-	Reboot labRebootCmd `cmd:"" help:"Reboot a machine, and wait until it is up."`
-	Shell  labShellCmd  `cmd:"" help:"Open a root shell on a machine."`
-	Exec   labExecCmd   `cmd:"" help:"Run a command as root on a machine."`
+	Up      labUpCmd      `cmd:"" help:"Start the lab, or take it up where it was, and deploy a bundle into it."`
+	Down    labDownCmd    `cmd:"" help:"End the lab; what it keeps stays, unless --destroy is given."`
+	Status  labStatusCmd  `cmd:"" help:"List the machines and the MAAS's nodes, and whether they are on."`
+	URL     labURLCmd     `cmd:"" name:"url" help:"Print the controller's URL."`
+	MAAS    labMAASCmd    `cmd:"" name:"maas" help:"Print the URL of the simulated MAAS, and a key to it."`
+	Kill    labKillCmd    `cmd:"" help:"Cut a machine's power."`
+	On      labOnCmd      `cmd:"" help:"Switch a machine on again."`
+	Reboot  labRebootCmd  `cmd:"" help:"Reboot a machine, and wait until it is up."`
+	Freeze  labFreezeCmd  `cmd:"" help:"Let a machine hang: it stays on, and nothing on it answers."`
+	Thaw    labThawCmd    `cmd:"" help:"Let a machine that hangs go on."`
+	Console labConsoleCmd `cmd:"" help:"Print what a machine's console has."`
+	Fault   labFaultCmd   `cmd:"" help:"Switch faults of a node on, as its BMC or its MAAS has them."`
+	Shell   labShellCmd   `cmd:"" help:"Open a root shell on a machine."`
+	Exec    labExecCmd    `cmd:"" help:"Run a command as root on a machine."`
 }
 
 // labDir is the option that says which lab is meant.
@@ -59,6 +64,7 @@ type labUpCmd struct {
 	Overlay    []string      `type:"existingfile" sep:"none" placeholder:"FILE" help:"Bundle overlay; may be repeated."`
 	Charms     string        `type:"existingdir" placeholder:"DIR" help:"Use the charm files in this directory instead of those of the same name."`
 	Checkbox   string        `placeholder:"PATH" help:"The checkbox-cli that machines use (default: $$CERTLAB_CHECKBOX, else .venv/bin/checkbox-cli beside the bundle or above)."`
+	Nodes      int           `default:"3" help:"Machines of the lab's simulated MAAS, node-1 and so on; 0 for none. A lab keeps those that it has."`
 	Wait       time.Duration `default:"10m" help:"How long to wait until all units are active and idle; 0 for not at all."`
 	Foreground bool          `help:"Run the lab in this process, until it is interrupted; the bundle is not deployed."`
 }
@@ -80,9 +86,9 @@ func (c *labUpCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if c.Foreground {
-		return client.RunHere(ctx, checkbox)
+		return client.RunHere(ctx, locallab.Options{Checkbox: checkbox, Nodes: c.Nodes})
 	}
-	started, err := client.Start(ctx, checkbox)
+	started, err := client.Start(ctx, locallab.Options{Checkbox: checkbox, Nodes: c.Nodes})
 	if err != nil {
 		return err
 	}
@@ -136,7 +142,7 @@ func (c *labUpCmd) deploy(ctx context.Context, std streams, client locallab.Clie
 		fmt.Fprintf(std.out, "%s is deployed already.\n", c.Bundle)
 		return nil
 	}
-	args := []string{"deploy", c.Bundle}
+	args := []string{"deploy", c.Bundle, "--trust"} // whoever starts a lab means it to use its own MAAS
 	if len(plan.Overlay) > 0 {
 		overlay, err := os.CreateTemp(client.Dir, "overlay-*.yaml")
 		if err != nil {
@@ -199,7 +205,7 @@ func (c *labURLCmd) Run(ctx context.Context, std streams) error {
 // labMachine is a command that acts on one machine.
 type labMachine struct {
 	labDir
-	Machine string `arg:"" name:"machine|unit" help:"Machine number, or a unit on it, such as checkbox/0."`
+	Machine string `arg:"" name:"machine|unit" help:"Machine number, a unit on it, such as checkbox/0, or a node of the MAAS, such as node-1."`
 }
 
 type labKillCmd struct{ labMachine }
@@ -218,6 +224,50 @@ type labRebootCmd struct{ labMachine }
 
 func (c *labRebootCmd) Run(ctx context.Context, std streams) error {
 	return c.call(ctx, std, locallab.Call{Op: "reboot", Target: c.Machine})
+}
+
+type labMAASCmd struct{ labDir }
+
+func (c *labMAASCmd) Run(ctx context.Context, std streams) error {
+	return c.call(ctx, std, locallab.Call{Op: "maas"})
+}
+
+type labFreezeCmd struct{ labMachine }
+
+func (c *labFreezeCmd) Run(ctx context.Context, std streams) error {
+	return c.call(ctx, std, locallab.Call{Op: "freeze", Target: c.Machine})
+}
+
+type labThawCmd struct{ labMachine }
+
+func (c *labThawCmd) Run(ctx context.Context, std streams) error {
+	return c.call(ctx, std, locallab.Call{Op: "thaw", Target: c.Machine})
+}
+
+type labConsoleCmd struct{ labMachine }
+
+func (c *labConsoleCmd) Run(ctx context.Context, std streams) error {
+	return c.call(ctx, std, locallab.Call{Op: "console", Target: c.Machine})
+}
+
+type labFaultCmd struct {
+	labDir
+	Node  string   `arg:"" help:"Node, such as node-1."`
+	Fault []string `arg:"" help:"Faults to switch on; none switches all of the node's off."`
+}
+
+// Help lists the faults.
+func (c *labFaultCmd) Help() string {
+	var text strings.Builder
+	text.WriteString("Faults:\n\n")
+	for _, f := range locallab.NodeFaults() {
+		fmt.Fprintf(&text, "  %-14s %s\n", f.Name, f.Text)
+	}
+	return text.String()
+}
+
+func (c *labFaultCmd) Run(ctx context.Context, std streams) error {
+	return c.call(ctx, std, locallab.Call{Op: "fault", Target: c.Node, Args: c.Fault})
 }
 
 type labShellCmd struct{ labMachine }

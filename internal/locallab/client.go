@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -256,7 +257,7 @@ func (c Client) Shell(ctx context.Context, target, term string) (int, error) {
 const startTimeout = 60 * time.Second
 
 // Start starts the lab's process unless it runs. It reports whether it did.
-func (c Client) Start(ctx context.Context, checkbox string) (started bool, err error) {
+func (c Client) Start(ctx context.Context, options Options) (started bool, err error) {
 	if _, err := c.Call(ctx, Call{Op: "ping"}); err == nil {
 		return false, nil
 	} else if !errors.As(err, &errNoLab{}) {
@@ -282,7 +283,7 @@ func (c Client) Start(ctx context.Context, checkbox string) (started bool, err e
 	}
 	defer read.Close()
 	cmd := &exec.Cmd{
-		Path: exe, Args: []string{appletDaemon, c.Dir, checkbox}, Dir: "/", Stdout: log, Stderr: log, ExtraFiles: []*os.File{write},
+		Path: exe, Args: []string{appletDaemon, c.Dir, options.Checkbox, strconv.Itoa(options.Nodes)}, Dir: "/", Stdout: log, Stderr: log, ExtraFiles: []*os.File{write},
 		Env: daemonEnv(os.Environ()), SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	err = cmd.Start()

@@ -74,6 +74,7 @@ func (c *cloudInit) run() error {
 			return err
 		}
 	}
+	c.addUser(filepath.Join(instance, "sem", "config_users_groups"))
 	userData := filepath.Join(instance, "user-data.txt")
 	if _, err := os.Stat(userData); errors.Is(err, os.ErrNotExist) {
 		if err := c.fetch(userData); err != nil {
@@ -108,6 +109,22 @@ func (c *cloudInit) describe() error {
 		}
 	}
 	return nil
+}
+
+// cloudUser is the user that Ubuntu's images have.
+const cloudUser = "ubuntu"
+
+// addUser makes the image's user, once for each instance. Without one, the user-data has nobody to give a person's keys to.
+func (c *cloudInit) addUser(mark string) {
+	if _, err := os.Stat(mark); err == nil || c.root != "/" {
+		return
+	}
+	if _, err := findUser(cloudUser); err != nil {
+		if out, err := exec.Command("useradd", "--create-home", "--shell", "/bin/bash", cloudUser).CombinedOutput(); err != nil {
+			fmt.Fprintf(c.out, "cloud-init: cannot add user %s: %v %s\n", cloudUser, err, strings.TrimSpace(string(out)))
+		}
+	}
+	_ = os.WriteFile(mark, nil, 0o644) // at worst it is tried again
 }
 
 // fetch gets user-data and keys, and keeps them. The region learns from it that the machine has come up.

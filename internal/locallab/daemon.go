@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,30 +139,32 @@ type served struct {
 }
 
 var ops = map[string]func(context.Context, *served) (int, error){
-	"juju":   callJuju,
-	"down":   func(context.Context, *served) (int, error) { return 0, nil },
-	"ping":   func(context.Context, *served) (int, error) { return 0, nil },
-	"settle": callSettle,
-	"has":    callHas,
-	"status": callStatus,
-	"url":    callURL,
-	"exec":   callExec,
-	"shell":  callShell,
-	"kill": onMachine(func(_ context.Context, s *served, m *member) error {
-		s.lab.sup.kill(m)
-		return nil
-	}),
-	"on":     onMachine(func(ctx context.Context, s *served, m *member) error { return s.lab.sup.on(ctx, m) }),
-	"reboot": onMachine(func(ctx context.Context, s *served, m *member) error { return s.lab.sup.reboot(ctx, m) }),
+	"juju":    callJuju,
+	"down":    func(context.Context, *served) (int, error) { return 0, nil },
+	"ping":    func(context.Context, *served) (int, error) { return 0, nil },
+	"settle":  callSettle,
+	"has":     callHas,
+	"status":  callStatus,
+	"url":     callURL,
+	"exec":    callExec,
+	"shell":   callShell,
+	"kill":    onMachine(func(_ context.Context, _ *served, t target) error { return t.cut() }),
+	"on":      onMachine(func(ctx context.Context, _ *served, t target) error { return t.on(ctx) }),
+	"reboot":  onMachine(func(ctx context.Context, _ *served, t target) error { return t.reboot(ctx) }),
+	"freeze":  onMachine(func(ctx context.Context, _ *served, t target) error { return t.machine.Freeze(ctx) }),
+	"thaw":    onMachine(func(_ context.Context, _ *served, t target) error { return t.machine.Thaw() }),
+	"console": callConsole,
+	"maas":    callMAAS,
+	"fault":   callFault,
 }
 
-func onMachine(do func(context.Context, *served, *member) error) func(context.Context, *served) (int, error) {
+func onMachine(do func(context.Context, *served, target) error) func(context.Context, *served) (int, error) {
 	return func(ctx context.Context, s *served) (int, error) {
-		m, err := s.lab.sup.find(s.Target)
+		t, err := s.lab.target(s.Target)
 		if err != nil {
 			return 1, err
 		}
-		return 0, do(ctx, s, m)
+		return 0, do(ctx, s, t)
 	}
 }
 
@@ -190,9 +193,9 @@ func callStatus(_ context.Context, s *served) (int, error) {
 	table := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "MACHINE\tSTATE\tADDRESS\tHOSTNAME\tBOOT\tUNITS")
 	for _, id := range sortedIDs(state.Machines) {
-		power, boot := Off, ""
+		power, boot := string(Off), ""
 		if m, err := s.lab.sup.find(id); err == nil {
-			power, boot = m.machine.State()
+			power, boot = shownState(m.machine)
 		}
 		var units []string
 		for _, u := range state.UnitsOn(id) {
@@ -201,7 +204,19 @@ func callStatus(_ context.Context, s *served) (int, error) {
 		jm := state.Machines[id]
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", id, power, jm.Address(), jm.Hostname, boot, strings.Join(units, " "))
 	}
-	return 0, table.Flush()
+	if err := table.Flush(); err != nil || s.lab.maas == nil {
+		return 0, err
+	}
+	return 0, s.lab.maas.status(s.out)
+}
+
+// shownState is a machine's state for people, and the id of its boot.
+func shownState(m *Machine) (state, boot string) {
+	power, boot := m.State()
+	if m.Frozen() {
+		return "frozen", boot
+	}
+	return string(power), boot
 }
 
 // callURL prints where the controller's service is, from the address and the options of its unit.
@@ -228,7 +243,7 @@ func callURL(_ context.Context, s *served) (int, error) {
 }
 
 func callExec(ctx context.Context, s *served) (int, error) {
-	m, err := s.lab.sup.find(s.Target)
+	m, err := s.lab.target(s.Target)
 	if err != nil {
 		return 1, err
 	}
@@ -245,7 +260,7 @@ func exitCode(status ExitStatus) int {
 }
 
 func callShell(ctx context.Context, s *served) (int, error) {
-	m, err := s.lab.sup.find(s.Target)
+	m, err := s.lab.target(s.Target)
 	if err != nil {
 		return 1, err
 	}
@@ -369,7 +384,7 @@ func unsettled(state *juju.State) (what string, stuck bool) {
 	return "", false
 }
 
-// daemonMain is the lab's process: args are the lab's directory and the Checkbox of its machines. Descriptor 3 is told how it went.
+// daemonMain is the lab's process: args are the lab's directory, the Checkbox of its machines and the number of nodes. Descriptor 3 is told how it went.
 func daemonMain(args []string) int {
 	report := os.NewFile(3, "report")
 	fail := func(err error) int {
@@ -379,7 +394,11 @@ func daemonMain(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if len(args) != 2 {
+	if len(args) != 3 {
+		return fail(errNotFirst)
+	}
+	nodes, err := strconv.Atoi(args[2])
+	if err != nil {
 		return fail(errNotFirst)
 	}
 	unix.CloseOnExec(3)
@@ -388,7 +407,7 @@ func daemonMain(args []string) int {
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	lab, err := OpenLab(args[0], args[1], log)
+	lab, err := OpenLab(args[0], Options{Checkbox: args[1], Nodes: nodes}, log)
 	if err != nil {
 		return fail(err)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // RunHere runs the lab in this process until ctx ends or somebody calls for its end, and logs to standard error.
-func (c Client) RunHere(ctx context.Context, checkbox string) error {
+func (c Client) RunHere(ctx context.Context, options Options) error {
 	for _, dir := range []string{"", "bin"} {
 		if err := os.MkdirAll(filepath.Join(c.Dir, dir), 0o700); err != nil {
 			return fmt.Errorf("cannot make the lab's directory: %w", err)
@@ -18,7 +18,7 @@ func (c Client) RunHere(ctx context.Context, checkbox string) error {
 	if _, err := installPrograms(filepath.Join(c.Dir, "bin")); err != nil {
 		return fmt.Errorf("cannot start the lab: %w", err)
 	}
-	lab, err := OpenLab(c.Dir, checkbox, slog.New(slog.NewTextHandler(c.Stderr, nil)))
+	lab, err := OpenLab(c.Dir, options, slog.New(slog.NewTextHandler(c.Stderr, nil)))
 	if err != nil {
 		return fmt.Errorf("cannot start the lab: %w", err)
 	}

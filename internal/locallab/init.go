@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -65,6 +66,9 @@ func initMain() int {
 	}
 	p := &initProcess{r: newReaper(), wire: control, end: make(chan string, 1), execs: map[uint64]*child{}}
 	p.m = newManager(p.r, logs, os.Stderr, p.ask)
+	if err := serveConsole(os.Stderr); err != nil {
+		p.m.logf("machine: no /dev/console: %v", err)
+	}
 	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: insideSocket, Net: "unix"})
 	if err != nil {
 		return fail(err)
@@ -313,6 +317,28 @@ func putFile(path, data string) error {
 	return os.WriteFile(path, []byte(data), 0o755)
 }
 
+// serveConsole makes /dev/console a terminal whose output goes to the machine's console.
+func serveConsole(console io.Writer) error {
+	master, slave, err := openPty()
+	if err != nil {
+		return err
+	}
+	if termios, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS); err == nil {
+		termios.Oflag &^= unix.OPOST
+		termios.Lflag &^= unix.ECHO
+		_ = unix.IoctlSetTermios(int(slave.Fd()), unix.TCSETS, termios)
+	}
+	if err := os.Symlink(slave.Name(), "/dev/console"); err != nil {
+		closeAll([]*os.File{master, slave})
+		return err
+	}
+	go func() {
+		defer slave.Close() // open until then, so that there is never nobody at the other end
+		_, _ = io.Copy(console, master)
+	}()
+	return nil
+}
+
 func openPty() (master, slave *os.File, err error) {
 	fd, err := unix.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -327,10 +353,11 @@ func openPty() (master, slave *os.File, err error) {
 		unix.Close(fd)
 		return nil, nil, err
 	}
-	other, err := unix.Open("/dev/pts/"+strconv.Itoa(number), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	name := "/dev/pts/" + strconv.Itoa(number)
+	other, err := unix.Open(name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(fd)
 		return nil, nil, err
 	}
-	return os.NewFile(uintptr(fd), "terminal"), os.NewFile(uintptr(other), "terminal"), nil
+	return os.NewFile(uintptr(fd), "terminal"), os.NewFile(uintptr(other), name), nil
 }

@@ -31,12 +31,22 @@ type Lab struct {
 	number   net.Listener // holds the lab's number
 	lock     *os.File
 	sup      *supervisor
+
+	maas         *maas // nil: the lab has none
+	maasListener net.Listener
 }
 
 // settings are what a lab keeps besides the model.
 type settings struct {
 	Number   int    `json:"number"`             // tells labs on one host apart: 127.77.NUMBER.x
 	Checkbox string `json:"checkbox,omitempty"` // the host's checkbox-cli that machines have to see
+	Nodes    int    `json:"nodes,omitempty"`    // machines of the simulated MAAS; 0: there is no MAAS
+}
+
+// Options say what a lab is to be like.
+type Options struct {
+	Checkbox string // the host's checkbox-cli that its machines see; empty: as it was
+	Nodes    int    // machines of the simulated MAAS, at least; what it has had, it keeps
 }
 
 // DefaultDir is the directory of the lab that is meant when none is named.
@@ -63,7 +73,7 @@ func (l *Lab) machineDir(id string) string { return l.path("machines", id) }
 func labLog(dir string) string             { return filepath.Join(dir, "log", "lab.log") }
 
 // OpenLab takes the lab of the directory up, or makes a new one there. Nothing runs until Run. Only one process can have a lab open.
-func OpenLab(dir, checkbox string, log *slog.Logger) (lab *Lab, err error) {
+func OpenLab(dir string, options Options, log *slog.Logger) (lab *Lab, err error) {
 	for _, sub := range []string{"", "log", "machines", "storage", "charms", "resources", "bin"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("cannot make the lab's directory: %w", err)
@@ -85,12 +95,17 @@ func OpenLab(dir, checkbox string, log *slog.Logger) (lab *Lab, err error) {
 	if err := Probe(l.rack); err != nil {
 		return nil, err
 	}
-	if err := l.loadSettings(checkbox); err != nil {
+	if err := l.loadSettings(options); err != nil {
 		return nil, err
 	}
 	state, err := l.loadModel()
 	if err != nil {
 		return nil, err
+	}
+	if l.settings.Nodes > 0 {
+		if err := l.addMAAS(state); err != nil {
+			return nil, fmt.Errorf("cannot start the lab's MAAS: %w", err)
+		}
 	}
 	l.model = juju.NewModel(state, juju.Options{Save: l.saveModel})
 	l.sup = newSupervisor(l)
@@ -100,8 +115,10 @@ func OpenLab(dir, checkbox string, log *slog.Logger) (lab *Lab, err error) {
 // Close gives the lab's directory free; machines that still run are cut off.
 func (l *Lab) Close() {
 	l.rack.Close()
-	if l.number != nil {
-		l.number.Close()
+	for _, listener := range []net.Listener{l.number, l.maasListener} {
+		if listener != nil {
+			listener.Close()
+		}
 	}
 	l.lock.Close()
 }
@@ -125,7 +142,7 @@ func lockDir(dir string) (*os.File, error) {
 	return file, nil
 }
 
-func (l *Lab) loadSettings(checkbox string) error {
+func (l *Lab) loadSettings(options Options) error {
 	path := l.path("lab.json")
 	data, err := os.ReadFile(path)
 	switch {
@@ -136,9 +153,13 @@ func (l *Lab) loadSettings(checkbox string) error {
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
-	if checkbox != "" {
-		l.settings.Checkbox = checkbox
+	if options.Checkbox != "" {
+		l.settings.Checkbox = options.Checkbox
 	}
+	if options.Nodes > maxNodes {
+		return fmt.Errorf("cannot make %d nodes: a lab has addresses for %d", options.Nodes, maxNodes)
+	}
+	l.settings.Nodes = max(l.settings.Nodes, options.Nodes)
 	if l.settings.Number, l.number, err = takeNumber(l.dir, l.settings.Number); err != nil {
 		return err
 	}
@@ -179,8 +200,8 @@ func (l *Lab) address(id string) string {
 	for _, c := range id {
 		n = n*10 + int(c-'0')
 	}
-	const perNet = 240
-	return fmt.Sprintf("127.%d.%d.%d", 77+n/perNet%170, l.settings.Number, 11+n%perNet)
+	const perNet = firstNode - firstMachine
+	return fmt.Sprintf("127.%d.%d.%d", 77+n/perNet%170, l.settings.Number, firstMachine+n%perNet)
 }
 
 // maxModel bounds the model's file, in bytes.
@@ -326,7 +347,19 @@ func (l *Lab) fill(m *juju.Machine, now time.Time) {
 }
 
 // Run boots what the model has and does what it says, until ctx ends; then it switches all machines off in good order.
-func (l *Lab) Run(ctx context.Context) error { return l.sup.run(ctx) }
+func (l *Lab) Run(ctx context.Context) error {
+	if l.maas == nil {
+		return l.sup.run(ctx)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.maas.run(ctx, l.maasListener)
+	}()
+	err := l.sup.run(ctx)
+	<-ended
+	return err
+}
 
 // Model is the lab's model.
 func (l *Lab) Model() *juju.Model { return l.model }

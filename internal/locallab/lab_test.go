@@ -24,7 +24,9 @@ type testLab struct {
 }
 
 // newTestLab starts an empty lab. At the end it is ended, and nothing of it may be left.
-func newTestLab(t *testing.T) *testLab {
+func newTestLab(t *testing.T) *testLab { return newTestLabWith(t, Options{}) }
+
+func newTestLabWith(t *testing.T, options Options) *testLab {
 	newTestRack(t).Close() // or skip
 	l := &testLab{t: t, dir: filepath.Join(tempDir(t), "lab")}
 	t.Cleanup(func() {
@@ -40,7 +42,7 @@ func newTestLab(t *testing.T) *testLab {
 		require.NoError(t, l.client(nil, nil).Destroy())
 		require.NoDirExists(t, l.dir)
 	})
-	l.up()
+	l.upWith(options)
 	return l
 }
 
@@ -52,8 +54,10 @@ func (l *testLab) client(out, errs *bytes.Buffer) Client {
 	return c
 }
 
-func (l *testLab) up() {
-	started, err := l.client(nil, nil).Start(testContext(l.t), "")
+func (l *testLab) up() { l.upWith(Options{}) }
+
+func (l *testLab) upWith(options Options) {
+	started, err := l.client(nil, nil).Start(testContext(l.t), options)
 	require.NoError(l.t, err)
 	require.True(l.t, started)
 }
@@ -280,7 +284,7 @@ func TestLabIsTakenUp(t *testing.T) {
 	require.Equal(t, "kept", l.on("0", "cat /etc/kept"))
 	require.Contains(t, l.mustJuju("run", "probe/0", "hello"), "greeting")
 
-	again, err := l.client(nil, nil).Start(testContext(t), "")
+	again, err := l.client(nil, nil).Start(testContext(t), Options{})
 	require.NoError(t, err)
 	require.False(t, again, "it runs already")
 }

@@ -230,8 +230,11 @@ func (s *service) record(file *unitFile, status syscall.WaitStatus) (clean bool)
 	return clean
 }
 
-// wantsRestart is the table of systemd.service(5), Restart=; s.mu is held.
+// wantsRestart is the table of systemd.service(5), Restart=, but for what RestartPreventExitStatus= says; s.mu is held.
 func (s *service) wantsRestart(file *unitFile, clean bool) bool {
+	if s.signal == 0 && file.finalCodes[s.code] || s.signal != 0 && file.finalSignals[s.signal] {
+		return false
+	}
 	switch file.restart {
 	case "always":
 		return true

@@ -3,7 +3,6 @@ package locallab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -362,13 +361,4 @@ func (s *supervisor) setHold(m *member, hold bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.hold = hold
-}
-
-// reboot reboots a machine and waits until it is up again.
-func (s *supervisor) reboot(ctx context.Context, m *member) error {
-	err := m.machine.Reboot(ctx)
-	if errors.Is(err, errDown) {
-		return fmt.Errorf("cannot reboot machine %s: it is off (certlab lab on %s)", m.id, m.id)
-	}
-	return err
 }

@@ -40,6 +40,8 @@ type unitFile struct {
 	limitInterval time.Duration
 	limitBurst    int
 	goodCodes     map[int]bool
+	finalCodes    map[int]bool // after which it is not restarted
+	finalSignals  map[syscall.Signal]bool
 	goodSignals   map[syscall.Signal]bool
 
 	environment []string
@@ -140,7 +142,7 @@ func newUnitFile(name string) *unitFile {
 	return &unitFile{
 		name: name, description: name, restart: "no", restartDelay: 100 * time.Millisecond, stopTimeout: 90 * time.Second, startTimeout: 90 * time.Second,
 		killMode: "control-group", killSignal: syscall.SIGTERM, limitInterval: 10 * time.Second, limitBurst: 5, umask: 0o022,
-		goodCodes: map[int]bool{0: true},
+		finalCodes: map[int]bool{}, finalSignals: map[syscall.Signal]bool{}, goodCodes: map[int]bool{0: true},
 		goodSignals: map[syscall.Signal]bool{
 			syscall.SIGHUP: true, syscall.SIGINT: true, syscall.SIGTERM: true, syscall.SIGPIPE: true,
 		},
@@ -224,8 +226,11 @@ var unitKeys = map[string]func(*unitFile, string) error{
 	"Service.KillMode": func(u *unitFile, v string) error {
 		return setOne(&u.killMode, v, "control-group", "process", "mixed", "none")
 	},
-	"Service.KillSignal":         func(u *unitFile, v string) error { return setSignal(&u.killSignal, v) },
-	"Service.SuccessExitStatus":  func(u *unitFile, v string) error { return u.addGood(v) },
+	"Service.KillSignal":        func(u *unitFile, v string) error { return setSignal(&u.killSignal, v) },
+	"Service.SuccessExitStatus": func(u *unitFile, v string) error { return addStatuses(u.goodCodes, u.goodSignals, v) },
+	"Service.RestartPreventExitStatus": func(u *unitFile, v string) error {
+		return addStatuses(u.finalCodes, u.finalSignals, v)
+	},
 	"Service.Environment":        func(u *unitFile, v string) error { return u.addEnvironment(v) },
 	"Service.EnvironmentFile":    func(u *unitFile, v string) error { return addText(&u.envFiles, u.expand(v)) },
 	"Service.WorkingDirectory":   func(u *unitFile, v string) error { return setText(&u.dir, u.expand(v)) },
@@ -332,17 +337,17 @@ func (u *unitFile) addEnvironment(value string) error {
 	return nil
 }
 
-func (u *unitFile) addGood(value string) error {
+func addStatuses(codes map[int]bool, signals map[syscall.Signal]bool, value string) error {
 	for _, word := range strings.Fields(value) {
 		if code, err := strconv.Atoi(word); err == nil {
-			u.goodCodes[code] = true
+			codes[code] = true
 			continue
 		}
 		var sig syscall.Signal
 		if err := setSignal(&sig, word); err != nil {
 			return err
 		}
-		u.goodSignals[sig] = true
+		signals[sig] = true
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ type Lab struct {
 	Checkbox string // the host's checkbox-cli
 	Dir      string // of the lab
 	Config   string // XDG_CONFIG_HOME of the certlab client
+	Nodes    int    // machines of the simulated MAAS
 }
 
 // New finds the built programs of the repository at root, and makes a directory for a lab, below temp if that is not empty. Nothing runs
@@ -115,7 +116,7 @@ func (l *Lab) Juju(ctx context.Context, args ...string) (string, error) {
 
 // Up starts the lab, empty or as it was left.
 func (l *Lab) Up(ctx context.Context) error {
-	_, err := l.Must(ctx, "lab", "up", "--wait", "0s")
+	_, err := l.Must(ctx, "lab", "up", "--wait", "0s", "--nodes", strconv.Itoa(l.Nodes))
 	return err
 }
 
