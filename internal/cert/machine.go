@@ -12,6 +12,9 @@ const (
 	OriginMAAS   = "maas"   // its provider lists it, and no unit was placed on it
 )
 
+// Origins lists every origin.
+var Origins = []string{OriginJuju, OriginManual, OriginMAAS}
+
 // A Machine is a computer under test. It stays, with its results, when its unit goes.
 type Machine struct {
 	ID           string     `json:"id"`
@@ -43,6 +46,7 @@ type Identity struct {
 	Kernel       string
 	Unit         string
 	ModelUUID    string
+	MACs         []string
 }
 
 // Key returns what tells this machine from all others: MAAS's system_id; else the product UUID with the hostname, within the

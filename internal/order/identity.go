@@ -10,4 +10,7 @@ type Identity struct {
 	Kernel       string `json:"kernel,omitempty"`       // uname -r
 	Unit         string `json:"unit,omitempty"`         // such as checkbox/0
 	ModelUUID    string `json:"model_uuid,omitempty"`   // Juju model
+	// MACs are the addresses of the physical interfaces, such as 52:54:00:12:34:56, sorted. With ProductUUID they confirm SystemID, which is
+	// a file on a disk that may have been moved.
+	MACs []string `json:"macs,omitempty"`
 }

@@ -19,6 +19,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"reflect"
 	"strings"
@@ -124,6 +125,14 @@ func DecodeAgent(bag map[string]string) (Agent, error) {
 	}
 	if err := plain(reflect.ValueOf(a.Identity), "identity"); err != nil {
 		return Agent{}, err
+	}
+	if len(a.Identity.MACs) > maxEntries {
+		return Agent{}, fmt.Errorf("cannot use databag key %q: %d MACs, at most %d are allowed", "identity", len(a.Identity.MACs), maxEntries)
+	}
+	for _, mac := range a.Identity.MACs {
+		if _, err := net.ParseMAC(mac); err != nil || len(mac) > maxText {
+			return Agent{}, fmt.Errorf("cannot use databag key %q: %.60q is not a MAC address", "identity", mac)
+		}
 	}
 	return a, nil
 }
