@@ -40,9 +40,9 @@ type PowerCycle struct {
 	Boot     string    `json:"boot"`   // before
 	NewBoot  string    `json:"new_boot,omitempty"`
 	Console  string    `json:"console,omitempty"` // what became of saving it; empty: not tried yet
-	Tries    int       `json:"tries,omitempty"`   // of the step, that failed
 	Problem  string    `json:"problem,omitempty"` // of the last try
 	Hands    string    `json:"hands,omitempty"`   // what a person has to do
+	Sent     bool      `json:"sent,omitempty"`    // its power was, or may have been, touched
 	Unit     bool      `json:"unit,omitempty"`    // somebody else holds the machine and it carries a unit of this lab
 	Provider string    `json:"provider,omitempty"`
 }
@@ -78,8 +78,16 @@ func (q Quiet) Until() time.Time {
 		from = q.Reachable
 	}
 	until := from.Add(allowed)
-	if announced := q.Reported.Add(time.Duration(q.Progress.QuietSeconds) * time.Second); q.Progress.QuietSeconds > 0 && announced.After(until) {
+	if announced := q.Announced(); announced.After(until) {
 		until = announced
 	}
 	return until
+}
+
+// Announced returns until when the machine has said that it keeps silent; zero if it has not.
+func (q Quiet) Announced() time.Time {
+	if q.Progress.QuietSeconds <= 0 {
+		return time.Time{}
+	}
+	return q.Reported.Add(time.Duration(q.Progress.QuietSeconds) * time.Second)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"time"
 
 	"certlab/internal/cert"
 )
@@ -14,6 +15,14 @@ func (t *FleetTx) PutLostJob(run string, attempt int, l cert.LostJob) error {
 		run, attempt, l.Job, micros(l.At), mustJSON(l))
 	if err != nil {
 		return fmt.Errorf("cannot store that run %s has lost its machine: %w", run, err)
+	}
+	return nil
+}
+
+// DropLostJob takes that back.
+func (t *FleetTx) DropLostJob(run string, attempt int, job string, at time.Time) error {
+	if _, err := t.tx.ExecContext(t.ctx, "DELETE FROM lost_jobs WHERE run = ? AND attempt = ? AND job = ? AND at = ?", run, attempt, job, micros(at)); err != nil {
+		return fmt.Errorf("cannot store that run %s has not lost its machine: %w", run, err)
 	}
 	return nil
 }

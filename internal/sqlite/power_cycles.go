@@ -66,15 +66,16 @@ func (db *DB) HandsNeeded(ctx context.Context) (map[string]string, error) {
 
 // A Watched machine has an agent that should be heard.
 type Watched struct {
-	Machine   string // id
-	Hostname  string
-	Unit      bool
-	Seen      *time.Time
-	Provided  *cert.Provided // nil: its provider is not known
-	Dossier   cert.Dossier
-	Kind      cert.ReservationKind // of the reservation that has it; empty: none
-	Releasing bool                 // that reservation is over
-	Boot      string               // that its agent said last
+	Machine  string // id
+	Hostname string
+	Unit     bool
+	Seen     *time.Time
+	Provided *cert.Provided // nil: its provider is not known
+	Dossier  cert.Dossier
+	Kind     cert.ReservationKind  // of the reservation that has it; empty: none
+	State    cert.ReservationState // its state
+	Boot     string                // that its agent said last
+	Said     time.Time             // when
 
 	Run      string // that goes on; empty: none
 	Cancel   bool   // it is to be cancelled
@@ -85,17 +86,15 @@ type Watched struct {
 }
 
 func scanWatched(s scanner) (w Watched, err error) {
-	var state string
-	err = s.Scan(&w.Machine, &w.Hostname, &w.Unit, timePtrColumn{&w.Seen}, jsonColumn{&w.Provided}, jsonColumn{&w.Dossier}, &w.Kind, &state, &w.Boot,
+	err = s.Scan(&w.Machine, &w.Hostname, &w.Unit, timePtrColumn{&w.Seen}, jsonColumn{&w.Provided}, jsonColumn{&w.Dossier}, &w.Kind, &w.State, &w.Boot, timeColumn{&w.Said},
 		&w.Run, &w.Cancel, &w.Attempt, timeColumn{&w.Reported}, jsonColumn{&w.Progress}, &w.BootID)
-	w.Releasing = state == string(cert.ReservationReleasing)
 	return w, err
 }
 
 // Watched lists the machines that have an agent, each once, with the attempt that goes on there.
 func (db *DB) Watched(ctx context.Context) ([]Watched, error) {
 	return list(ctx, db.r, scanWatched, `SELECT m.id, m.hostname, m.unit <> '', m.seen, coalesce(f.provided, ''), coalesce(d.data, ''), coalesce(v.kind, ''), coalesce(v.state, ''),
-		coalesce(json_extract(g.data, '$.boot_id'), ''), coalesce(a.run, ''), coalesce(r.cancel_requested, 0), coalesce(a.number, 0), a.updated, coalesce(a.progress, ''), coalesce(a.boot_id, '')
+		coalesce(json_extract(g.data, '$.boot_id'), ''), g.at, coalesce(a.run, ''), coalesce(r.cancel_requested, 0), coalesce(a.number, 0), a.updated, coalesce(a.progress, ''), coalesce(a.boot_id, '')
 		FROM machines m LEFT JOIN fleet f ON f.machine = m.id LEFT JOIN dossiers d ON d.machine = m.id LEFT JOIN agent_status g ON g.machine = m.id
 		LEFT JOIN reservations v ON v.machine = m.id AND v.machine <> '' AND v.state IN ('preparing', 'ready', 'releasing')
 		LEFT JOIN runs r ON r.seq = (SELECT seq FROM runs o INDEXED BY runs_open WHERE o.machine = m.id AND o.state = 'running' ORDER BY seq LIMIT 1)
