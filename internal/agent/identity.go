@@ -3,7 +3,10 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +55,7 @@ func machineIdentity(root string) order.Identity {
 	if uuid := strings.ToLower(read("sys/class/dmi/id/product_uuid")); productUUID.MatchString(uuid) && uuid != "00000000-0000-0000-0000-000000000000" {
 		id.ProductUUID = uuid
 	}
+	id.MACs = physicalMACs(root)
 	var osID, osVersion string
 	for line := range strings.Lines(read("etc/os-release")) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
@@ -67,6 +71,28 @@ func machineIdentity(root string) order.Identity {
 		id.Base = base
 	}
 	return id
+}
+
+// macAddress is what the kernel says of an Ethernet interface.
+var macAddress = regexp.MustCompile(`^[0-9a-f]{2}(:[0-9a-f]{2}){5}$`)
+
+// maxIdentityMACs is how many addresses an identity names.
+const maxIdentityMACs = 32
+
+// physicalMACs are the addresses of the interfaces that are hardware, sorted: those of bridges and containers come and go.
+func physicalMACs(root string) []string {
+	interfaces, _ := filepath.Glob(filepath.Join(root, "sys/class/net/*/device"))
+	var macs []string
+	for _, device := range interfaces {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(device), "address"))
+		mac := strings.ToLower(strings.TrimSpace(string(text)))
+		if err == nil && macAddress.MatchString(mac) && mac != "00:00:00:00:00:00" {
+			macs = append(macs, mac)
+		}
+	}
+	slices.Sort(macs)
+	macs = slices.Compact(macs)
+	return macs[:min(len(macs), maxIdentityMACs)]
 }
 
 // Identify makes the key pair of the agent in dir if there is none, and writes public.json with the key and the machine's identity for
@@ -91,7 +117,7 @@ func writePublic(dir string, key *agentKey, desired order.AgentDesired) error {
 	public.Identity.Unit, public.Identity.ModelUUID = desired.Unit, desired.ModelUUID
 	path := filepath.Join(dir, order.AgentPublicFile)
 	var now order.AgentPublic
-	if readJSON(path, &now) == nil && now == public {
+	if readJSON(path, &now) == nil && reflect.DeepEqual(now, public) {
 		return nil
 	}
 	return writeJSON(path, public, 0o644)
