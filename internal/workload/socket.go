@@ -39,20 +39,45 @@ func (w *Workload) Socket(name string) Socket { return Socket{filepath.Join(w.Di
 // Call sends body as JSON, if it is not nil, and decodes the answer into result, if that is not nil. An answer with a status of 400
 // or more is an *APIError, except one of 503 that can be decoded: a health check's answer is one either way. The time is ctx's.
 func (s Socket) Call(ctx context.Context, method, path string, body, result any) error {
-	var reader io.Reader
+	var data []byte
+	kind := ""
 	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
 			return err
 		}
-		reader = bytes.NewReader(data)
+		kind = "application/json"
+	}
+	status, answer, err := s.Send(ctx, method, path, kind, data)
+	if err != nil {
+		var refusal *APIError
+		if errors.As(err, &refusal) && refusal.Status == http.StatusServiceUnavailable && refusal.Code == "" && result != nil && json.Unmarshal(answer, result) == nil {
+			return nil
+		}
+		return err
+	}
+	if result == nil || status == http.StatusNoContent {
+		return nil
+	}
+	if err := json.Unmarshal(answer, result); err != nil {
+		return fmt.Errorf("cannot read the service's answer: %w", err)
+	}
+	return nil
+}
+
+// Send sends a body of that media type, if it is not empty, and returns the answer as it is. One with a status of 400 or more is an *APIError
+// as well.
+func (s Socket) Send(ctx context.Context, method, path, mediaType string, body []byte) (status int, answer []byte, err error) {
+	var reader io.Reader
+	if mediaType != "" {
+		reader = bytes.NewReader(body)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://service"+path, reader)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if mediaType != "" {
+		req.Header.Set("Content-Type", mediaType)
 	}
 	var dialed atomic.Bool // a dial that was given up may still end after the answer
 	transport := &http.Transport{
@@ -66,34 +91,24 @@ func (s Socket) Call(ctx context.Context, method, path string, body, result any)
 	resp, err := transport.RoundTrip(req)
 	switch {
 	case err != nil && !dialed.Load() && ctx.Err() == nil:
-		return ErrNotAnswering
+		return 0, nil, ErrNotAnswering
 	case err != nil && ctx.Err() != nil: // whatever the dial said when time was up: who asks has to see that it was
-		return fmt.Errorf("cannot ask the service: %w", ctx.Err())
+		return 0, nil, fmt.Errorf("cannot ask the service: %w", ctx.Err())
 	case err != nil:
-		return fmt.Errorf("cannot ask the service: %w", err)
+		return 0, nil, fmt.Errorf("cannot ask the service: %w", err)
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return fmt.Errorf("cannot read the service's answer: %w", err)
+		return 0, nil, fmt.Errorf("cannot read the service's answer: %w", err)
 	}
-	if len(data) > maxAnswer {
-		return fmt.Errorf("cannot read the service's answer: it is longer than %d bytes", maxAnswer)
+	if len(answer) > maxAnswer {
+		return 0, nil, fmt.Errorf("cannot read the service's answer: it is longer than %d bytes", maxAnswer)
 	}
 	if resp.StatusCode >= 400 {
-		refusal := apiError(resp.StatusCode, data)
-		if resp.StatusCode != http.StatusServiceUnavailable || refusal.Code != "" || result == nil || json.Unmarshal(data, result) != nil {
-			return refusal
-		}
-		return nil
+		return resp.StatusCode, answer, apiError(resp.StatusCode, answer)
 	}
-	if result == nil {
-		return nil
-	}
-	if err := json.Unmarshal(data, result); err != nil {
-		return fmt.Errorf("cannot read the service's answer: %w", err)
-	}
-	return nil
+	return resp.StatusCode, answer, nil
 }
 
 // apiError reads {"error":{"code":…,"message":…}} and {"error":"…"}.

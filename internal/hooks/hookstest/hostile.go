@@ -118,9 +118,9 @@ func (s *Scenario) CheckMalformedParams(good map[string]map[string]any, rows map
 			kind, _ := schema.(map[string]any)["type"].(string)
 			values := Hostile()
 			switch {
-			case schema.(map[string]any)["enum"] != nil, kind == "integer":
+			case schema.(map[string]any)["enum"] != nil, kind == "integer", kind == "boolean":
 				values = nil
-				s.refusedParams(action, param, good[action])
+				s.refusedParams(action, param, kind, good[action])
 				continue
 			case kind != "string":
 				require.Fail(s.t, fmt.Sprintf("no hostile values for parameters of type %q", kind))
@@ -147,9 +147,12 @@ func (s *Scenario) CheckMalformedParams(good map[string]map[string]any, rows map
 	}
 }
 
-// refusedParams requires that the action's schema refuses values of a number or an enumeration.
-func (s *Scenario) refusedParams(action, param string, good map[string]any) {
+// refusedParams requires that the action's schema refuses values of a number, a boolean or an enumeration.
+func (s *Scenario) refusedParams(action, param, kind string, good map[string]any) {
 	for _, value := range []any{"", " ", "10MB", "$(reboot)", -1, 1 << 40, true} {
+		if value == true && kind == "boolean" {
+			continue
+		}
 		params := map[string]any{}
 		for name, other := range good {
 			params[name] = other
