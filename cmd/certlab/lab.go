@@ -130,7 +130,12 @@ func (c *labUpCmd) Run(ctx context.Context, std streams) error {
 
 // deploy deploys the bundle, unless all of its applications are there.
 func (c *labUpCmd) deploy(ctx context.Context, std streams, client locallab.Client, checkbox string) error {
-	plan, err := locallab.PlanBundle(c.Bundle, c.Overlay, c.Charms, checkbox)
+	site, remove, err := c.sitePrograms(client)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	plan, err := locallab.PlanBundle(c.Bundle, c.Overlay, c.Charms, checkbox, site)
 	if err != nil {
 		return err
 	}
@@ -163,6 +168,22 @@ func (c *labUpCmd) deploy(ctx context.Context, std streams, client locallab.Clie
 		err = exitCode(code)
 	}
 	return err
+}
+
+// sitePrograms writes the lab's own programs to a file for the time of a deploy; a lab without a MAAS has none.
+func (c *labUpCmd) sitePrograms(client locallab.Client) (path string, remove func(), err error) {
+	if c.Nodes == 0 {
+		return "", func() {}, nil
+	}
+	data, err := locallab.SitePrograms()
+	if err != nil {
+		return "", nil, err
+	}
+	path = filepath.Join(client.Dir, "site-programs.tar.gz")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		return "", nil, err
+	}
+	return path, func() { os.Remove(path) }, nil
 }
 
 type labDownCmd struct {

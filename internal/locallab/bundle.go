@@ -2,6 +2,7 @@ package locallab
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,8 +17,9 @@ const maxBundle = 4 << 20
 
 // A bundleApp is what the lab looks at in a bundle.
 type bundleApp struct {
-	Charm   string         `yaml:"charm"`
-	Options map[string]any `yaml:"options"`
+	Charm     string         `yaml:"charm"`
+	Options   map[string]any `yaml:"options"`
+	Resources map[string]any `yaml:"resources"`
 }
 
 // BundlePlan is what the lab adds to a bundle.
@@ -28,8 +30,9 @@ type BundlePlan struct {
 
 // PlanBundle reads a bundle with its overlays and makes the overlay that fits it to a local lab: charms is a directory whose files are
 // used instead of those of the same name (empty for none), and checkbox the host's checkbox-cli (empty for none), which applications of
-// the charm "checkbox" are told of unless they say themselves where theirs comes from.
-func PlanBundle(bundle string, overlays []string, charms, checkbox string) (BundlePlan, error) {
+// the charms "checkbox" and "cert-controller" are told of unless they say themselves where theirs comes from. site is the archive of the
+// lab's own programs, for controllers that have none (empty for none).
+func PlanBundle(bundle string, overlays []string, charms, checkbox, site string) (BundlePlan, error) {
 	apps := map[string]bundleApp{}
 	for _, path := range append([]string{bundle}, overlays...) {
 		more, err := readBundle(path)
@@ -41,12 +44,7 @@ func PlanBundle(bundle string, overlays []string, charms, checkbox string) (Bund
 			if app.Charm != "" {
 				merged.Charm = resolveCharm(filepath.Dir(path), app.Charm)
 			}
-			if merged.Options == nil {
-				merged.Options = map[string]any{}
-			}
-			for key, value := range app.Options {
-				merged.Options[key] = value
-			}
+			merged.Options, merged.Resources = joined(merged.Options, app.Options), joined(merged.Resources, app.Resources)
 			apps[name] = merged
 		}
 	}
@@ -61,9 +59,7 @@ func PlanBundle(bundle string, overlays []string, charms, checkbox string) (Bund
 				change["charm"] = candidate
 			}
 		}
-		if checkbox != "" && app.Options["checkbox-source"] == nil && app.Options["checkbox-path"] == nil && charmName(app.Charm) == "checkbox" {
-			change["options"] = map[string]any{"checkbox-source": "path", "checkbox-path": checkbox}
-		}
+		maps.Copy(change, fitCharm(app, checkbox, site))
 		if len(change) > 0 {
 			changes[name] = change
 		}
@@ -74,6 +70,33 @@ func PlanBundle(bundle string, overlays []string, charms, checkbox string) (Bund
 	var err error
 	plan.Overlay, err = yaml.Marshal(map[string]any{"applications": changes})
 	return plan, err
+}
+
+// fitCharm is what the lab changes of an application, by what its charm is.
+func fitCharm(app bundleApp, checkbox, site string) map[string]any {
+	change := map[string]any{}
+	switch charmName(app.Charm) {
+	case "checkbox":
+		if checkbox != "" && app.Options["checkbox-source"] == nil && app.Options["checkbox-path"] == nil {
+			change["options"] = map[string]any{"checkbox-source": "path", "checkbox-path": checkbox}
+		}
+	case "cert-controller":
+		if checkbox != "" && app.Options["deployed-checkbox-source"] == nil && app.Options["deployed-checkbox-path"] == nil {
+			change["options"] = map[string]any{"deployed-checkbox-source": "path", "deployed-checkbox-path": checkbox}
+		}
+		if site != "" && app.Resources["site-programs"] == nil {
+			change["resources"] = map[string]any{"site-programs": site}
+		}
+	}
+	return change
+}
+
+// joined returns both, and of what both have, the second.
+func joined(a, b map[string]any) map[string]any {
+	all := map[string]any{}
+	maps.Copy(all, a)
+	maps.Copy(all, b)
+	return all
 }
 
 // readBundle returns the applications of a bundle, or of an overlay, which may have several documents.

@@ -69,6 +69,9 @@ func nodeAddress(lab, number int) string {
 	return fmt.Sprintf("127.77.%d.%d", lab, firstNode+number-1)
 }
 
+// hostKernel is what the region calls the only kernel that there is.
+const hostKernel = "host"
+
 // hostImage is what the lab's nodes are deployed with: the release of the host, whose files they see.
 func hostImage(osRelease string) maastest.Image {
 	values := map[string]string{}
@@ -86,10 +89,9 @@ func hostImage(osRelease string) maastest.Image {
 		}
 		return names[len(names)-1]
 	}
-	version := or("VERSION_ID", "0")
 	return maastest.Image{
 		OS: or("ID", "linux"), Release: or("VERSION_CODENAME", "VERSION_ID", "host"), Title: or("VERSION", "PRETTY_NAME", "the host's"),
-		Architectures: []string{runtime.GOARCH}, Kernels: []string{"ga-" + version}, Default: true,
+		Architectures: []string{runtime.GOARCH}, Kernels: []string{hostKernel}, Default: true,
 	}
 }
 

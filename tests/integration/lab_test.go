@@ -61,7 +61,7 @@ func TestLab(t *testing.T) {
 
 func testDeploy(t *testing.T, l *lab) {
 	bundle := l.bundle(t)
-	args := []string{"deploy", bundle}
+	args := []string{"deploy", bundle, "--trust"}
 	if overlay := os.Getenv("CERTLAB_OVERLAY"); overlay != "" {
 		args = append(args, "--overlay", overlay)
 	}
