@@ -12,6 +12,11 @@ import (
 // Acquire takes one free machine for this lab. A machine that this lab has already, whatever it is doing, is success: so is one of which
 // MAAS's answer was lost.
 func (p *Provider) Acquire(ctx context.Context, id, comment string) (cert.Provided, error) {
+	m, err := p.acquire(ctx, id, comment)
+	return m, p.naming(id, err)
+}
+
+func (p *Provider) acquire(ctx context.Context, id, comment string) (cert.Provided, error) {
 	ctx, cancel := p.within(ctx, p.limits.Long)
 	defer cancel()
 	doing := "acquire " + p.name(id)
@@ -64,8 +69,11 @@ func (p *Provider) afterAllocate(ctx context.Context, doing, id, me string, fail
 	}
 	m, err := p.read(ctx, doing, id)
 	switch {
-	case cert.ProviderFaultOf(err) == cert.ProviderNotFound:
+	case cert.ProviderFaultOf(err) == cert.ProviderNotFound && p.admin():
 		return nil, err
+	case cert.ProviderFaultOf(err) == cert.ProviderNotFound:
+		// The same for all that the key sees: taken it is more often than gone.
+		return nil, cert.ProviderErrorf(cert.ProviderConflict, "%s", err)
 	case err != nil:
 		return nil, failed
 	case m.Owner != "":

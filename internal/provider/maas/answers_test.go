@@ -145,7 +145,7 @@ func TestFaultAnswers(t *testing.T) {
 				_, err := p.List(ctx)
 				return err
 			})
-			check(`cannot abort what MAAS does with "abc123": `, test.change, true, func(ctx context.Context, p *Provider) error {
+			check(`cannot abort what MAAS does with "node7": `, test.change, true, func(ctx context.Context, p *Provider) error {
 				return p.Abort(ctx, "abc123", "")
 			})
 		})

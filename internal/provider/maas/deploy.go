@@ -38,7 +38,7 @@ func (p *Provider) Deploy(ctx context.Context, id string, d cert.DeployOptions) 
 		}}, nil
 	})
 	if cert.ProviderFaultOf(err) == cert.ProviderInvalid && found != nil {
-		return p.betterInvalid(ctx, doing, found, d, err)
+		return p.betterInvalid(ctx, "deploy "+p.name(id), found, d, err)
 	}
 	return err
 }

@@ -18,6 +18,9 @@
 // MAAS clears the agent name as soon as a release begins, and owner and annotations only when it has ended. So while a machine is being
 // released, or after that has failed, its annotation is what tells whose it is.
 //
+// An ordinary user sees only machines that are its own or nobody's. So what is not in the list may be another user's, and need not be gone;
+// with an administrator's key everybody's are there.
+//
 // # Changes
 //
 // Before each change (and before each repetition of one) the machine is read again, with one call that asks for its id and the agent

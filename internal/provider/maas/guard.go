@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"certlab/internal/cert"
 )
@@ -57,7 +58,7 @@ func (p *Provider) guard(ctx context.Context, doing, id string, who stance) (*ma
 // change makes one change of a machine: it reads the machine, lets decide say what to ask of MAAS (nil: nothing, it is so already), and
 // asks. Should nothing have happened, both are repeated.
 func (p *Provider) change(ctx context.Context, doing, id string, who stance, decide func(*machine) (*call, error)) error {
-	return p.attempts(ctx, func() (*cert.ProviderError, bool) {
+	err := p.attempts(ctx, func() (*cert.ProviderError, bool) {
 		m, err := p.guard(ctx, doing, id, who)
 		if err != nil {
 			return providerError(err, doing), false
@@ -75,6 +76,16 @@ func (p *Provider) change(ctx context.Context, doing, id string, who stance, dec
 		}
 		return p.once(ctx, *c)
 	})
+	return p.naming(id, err)
+}
+
+// naming lets an error call a machine by its name, if that was learned only on the way.
+func (p *Provider) naming(id string, err error) error {
+	var e *cert.ProviderError
+	if !errors.As(err, &e) {
+		return err
+	}
+	return &cert.ProviderError{Fault: e.Fault, Wait: e.Wait, Message: strings.Replace(e.Message, " "+quoted(id), " "+p.name(id), 1)}
 }
 
 // providerError returns err as what it always is here.
@@ -93,9 +104,17 @@ func (p *Provider) read(ctx context.Context, doing, id string) (*machine, error)
 		return nil, err
 	}
 	if len(found) != 1 || found[0].SystemID != id {
-		return nil, cert.ProviderErrorf(cert.ProviderNotFound, "cannot %s: MAAS at %s has no such machine (any more)", doing, p.url)
+		return nil, p.absent(doing)
 	}
 	return found[0], nil
+}
+
+// absent is the fault of a machine that MAAS does not show.
+func (p *Provider) absent(doing string) error {
+	if p.admin() {
+		return cert.ProviderErrorf(cert.ProviderNotFound, "cannot %s: MAAS at %s has no such machine (any more)", doing, p.url)
+	}
+	return cert.ProviderErrorf(cert.ProviderNotFound, "cannot %s: another user of MAAS has it, or MAAS at %s does not have it any more (the key sees only its own user's machines and free ones)", doing, p.url)
 }
 
 func (p *Provider) foreign(m *machine, doing, me string) error {

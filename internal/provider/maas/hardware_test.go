@@ -155,7 +155,7 @@ func TestFaultNoImage(t *testing.T) {
 			return reading(n, r)
 		}
 		err := provider(t, s).Deploy(t.Context(), "abc123", cert.DeployOptions{Release: "oracular"})
-		require.EqualError(t, err, `cannot deploy "abc123": MAAS has no image for ubuntu/oracular on amd64 (import it, or choose one of: noble, jammy, centos/9, custom/golden)`)
+		require.EqualError(t, err, `cannot deploy "node7": MAAS has no image for ubuntu/oracular on amd64 (import it, or choose one of: noble, jammy, centos/9, custom/golden)`)
 		require.Equal(t, cert.ProviderInvalid, cert.ProviderFaultOf(err))
 
 		s.answer = func(n int, r *http.Request) (*http.Response, error) {
@@ -165,6 +165,6 @@ func TestFaultNoImage(t *testing.T) {
 			return reading(n, r)
 		}
 		err = provider(t, s).Deploy(t.Context(), "abc123", cert.DeployOptions{})
-		require.EqualError(t, err, `cannot deploy "abc123": none of its interfaces uses a network (in MAAS, give one of them a subnet and an IP mode)`)
+		require.EqualError(t, err, `cannot deploy "node7": none of its interfaces uses a network (in MAAS, give one of them a subnet and an IP mode)`)
 	})
 }

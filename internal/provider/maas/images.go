@@ -26,7 +26,7 @@ func (p *Provider) Releases(ctx context.Context, architecture string) ([]cert.Im
 	const doing = "list the releases that MAAS has"
 	var found []resource
 	err := p.do(ctx, call{
-		op: "boot-resources", doing: doing, long: true,
+		op: "boot-resources", doing: doing, long: true, right: "images",
 		into: func(r io.Reader) error { return decodeJSON(r, &found) },
 		ask: func(api gomaas.APIClient) error {
 			_, err := (&gomaas.BootResources{APIClient: api}).Get(nil)

@@ -102,7 +102,7 @@ func TestFaultConnectionCut(t *testing.T) {
 	p := overNetwork(t, server(t, func(net.Conn) { cuts.Add(1) }))
 	err := p.Deploy(t.Context(), "abc123", cert.DeployOptions{})
 	require.Equal(t, cert.ProviderOutcome, cert.ProviderFaultOf(err))
-	require.Regexp(t, `^cannot deploy "abc123": the connection to MAAS at \S+ broke off \(EOF\), and whether it has happened is not known \(the machine has to be read again\)$`, err.Error())
+	require.Regexp(t, `^cannot deploy "node7": the connection to MAAS at \S+ broke off \(EOF\), and whether it has happened is not known \(the machine has to be read again\)$`, err.Error())
 	require.Equal(t, int64(1), cuts.Load()-before, "what may have happened is not asked for again")
 }
 
@@ -153,7 +153,7 @@ func TestFaultSlow(t *testing.T) {
 		s.asked = nil
 		begun = time.Now()
 		err = p.Abort(t.Context(), "abc123", "")
-		require.EqualError(t, err, `cannot abort what MAAS does with "abc123": MAAS at `+testURL+" did not answer within 30s, and whether it has happened is not known (the machine has to be read again)")
+		require.EqualError(t, err, `cannot abort what MAAS does with "node7": MAAS at `+testURL+" did not answer within 30s, and whether it has happened is not known (the machine has to be read again)")
 		require.Equal(t, cert.ProviderOutcome, cert.ProviderFaultOf(err))
 		require.Equal(t, 30*time.Second, time.Since(begun))
 		require.Equal(t, []string{"GET machines/?agent_name=certlab-lab1&id=abc123", "POST machines/abc123/?op=abort"}, s.questions())

@@ -53,11 +53,13 @@ func (p *Provider) Tag(ctx context.Context, id, tag string, on bool) error {
 	if !identifier.MatchString(tag) {
 		return cert.ProviderErrorf(cert.ProviderInvalid, "cannot %s: tags are made of letters, digits, -, _ and .", doing)
 	}
+	asked := false
 	update := func() error {
 		return p.change(ctx, doing, id, orFree, func(m *machine) (*call, error) {
 			if has(m.Tags, tag) == on {
 				return nil, nil
 			}
+			asked = true
 			return &call{op: "update_nodes", right: "tag", ask: func(api gomaas.APIClient) error {
 				t := &gomaas.Tag{APIClient: api}
 				if on {
@@ -68,9 +70,10 @@ func (p *Provider) Tag(ctx context.Context, id, tag string, on bool) error {
 		})
 	}
 	err := update()
-	if !on || cert.ProviderFaultOf(err) != cert.ProviderNotFound {
+	if !on || !asked || cert.ProviderFaultOf(err) != cert.ProviderNotFound {
 		return err
 	}
+	// The machine is there, so it is the tag that is not.
 	made := p.make(ctx, call{op: "create_tag", doing: doing, right: "tag", ask: func(api gomaas.APIClient) error {
 		_, err := (&gomaas.Tags{APIClient: api}).Create(&entity.TagParams{Name: tag, Comment: p.purpose(tag == p.config.QuarantineTag)})
 		return err

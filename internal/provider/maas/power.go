@@ -90,6 +90,10 @@ func (p *Provider) switchPower(ctx context.Context, doing, id string, on, unit b
 // mayPower refuses a machine whose power is not this lab's to switch or to ask for, and returns the right that it takes otherwise.
 func (p *Provider) mayPower(ctx context.Context, doing, id string, unit bool) (right string, err error) {
 	_, err = p.guard(ctx, doing, id, heldOnly)
+	if unit && p.config.PowerUnits && cert.ProviderFaultOf(err) == cert.ProviderNotFound && !p.admin() {
+		// Somebody else's machine is not even seen with an ordinary key.
+		return "", cert.ProviderErrorf(cert.ProviderForbidden, "cannot %s: %s", doing, rights["others"].denied)
+	}
 	if cert.ProviderFaultOf(err) != cert.ProviderForeign || !unit {
 		return "hold", err
 	}

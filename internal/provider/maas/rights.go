@@ -9,6 +9,10 @@ type right struct {
 
 // rights by the names that calls have. What is said of ordinary users was seen on MAAS 3.4 (reference/maas.md).
 var rights = map[string]right{
+	"see": {
+		goesOn: "The key sees only its own user's machines and free ones: a machine that another user takes is not in the list until it is given back.",
+		admin:  true,
+	},
 	"pool": {
 		denied: "the key's user may not change pools: that takes an administrator of MAAS",
 		goesOn: "The key may not move machines between pools: a quarantined machine is marked Broken and stays in its pool, where another user of MAAS may return it by releasing it.",
@@ -46,13 +50,17 @@ var rights = map[string]right{
 		denied: "the key's user may not read MAAS's configuration",
 		goesOn: "MAAS does not tell the key's user its default release: each deployment has to name one.",
 	},
+	"images": {
+		denied: "the key's user may not list MAAS's images",
+		goesOn: "MAAS does not let the key's user list its images: what can be deployed is known only by trying.",
+	},
 	"hold": {
 		denied: "MAAS does not let the key's user do that to this machine (it may have been locked, or taken by somebody else meanwhile; look at its owner in MAAS)",
 	},
 }
 
 // rightNames is the order in which they are told.
-var rightNames = []string{"pool", "tag", "fix", "others", "test", "setup", "lock", "config"}
+var rightNames = []string{"see", "pool", "tag", "fix", "others", "test", "setup", "lock", "config", "images"}
 
 // missing returns what the key may not do: what ordinary users never may, and what MAAS has denied to this one.
 func missing(admin bool, denied map[string]bool) []string {
