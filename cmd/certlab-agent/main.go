@@ -31,6 +31,7 @@ type cli struct {
 	Run      runCmd      `cmd:"" help:"Run the service, or a plan at this terminal."`
 	Status   statusCmd   `cmd:"" help:"Show what the agent does."`
 	Identity identityCmd `cmd:"" help:"Make the agent's key if there is none, and write public.json."`
+	Enrol    enrolCmd    `cmd:"" help:"Make a deployed machine's agent known to the controller."`
 	Keep     keepCmd     `cmd:"" hidden:"" help:"Keep one start of Checkbox."`
 }
 
@@ -47,7 +48,8 @@ func main() {
 	os.Exit(code)
 }
 
-// run parses args, runs the command and returns the exit code: 0 for success, 1 when the command failed, 2 when the arguments are wrong.
+// run parses args, runs the command and returns the exit code: 0 for success, 1 when the command failed, 2 when the arguments are
+// wrong, 3 when the controller refuses an enrolment for good.
 func run(ctx context.Context, args []string, std streams) int {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("certlab-agent"),
@@ -68,10 +70,16 @@ func run(ctx context.Context, args []string, std streams) int {
 	}
 	if err := command.Run(); err != nil {
 		fmt.Fprintf(std.err, "certlab-agent: %v\n", err)
+		if errors.Is(err, agent.ErrRefused) {
+			return exitRefused
+		}
 		return 1
 	}
 	return 0
 }
+
+// exitRefused is the exit code of an enrolment that there is no use in repeating.
+const exitRefused = 3
 
 // runCmd is both the service (with --dir) and what a person types (with --interactive and a plan).
 type runCmd struct {
@@ -205,6 +213,24 @@ type identityCmd struct {
 }
 
 func (c *identityCmd) Run() error { return agent.Identify(c.Dir) }
+
+type enrolCmd struct {
+	Dir    string `help:"Directory of the agent." required:"" placeholder:"DIR"`
+	Config string `help:"File that says where and with which token; - is standard input." required:"" placeholder:"FILE"`
+}
+
+func (c *enrolCmd) Run(ctx context.Context) error {
+	config := io.Reader(os.Stdin)
+	if c.Config != "-" {
+		f, err := os.Open(c.Config)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		config = f
+	}
+	return agent.Enrol(ctx, config, agent.Options{Dir: c.Dir})
+}
 
 type keepCmd struct {
 	Dir string `arg:"" help:"Directory of the start."`

@@ -99,7 +99,7 @@ func (a *Agent) takeOrder(o order.Order) error {
 	if !runID.MatchString(o.Run) {
 		return fmt.Errorf("%q is no run id", clip(o.Run, 100))
 	}
-	_, err := a.add(o.Run, order.FromOrder, o.Created, o.Spec)
+	_, err := a.addOrder(order.FromOrder, o)
 	var wrong *requestError
 	if errors.As(err, &wrong) && wrong.status == http.StatusBadRequest {
 		a.opts.Log.Error("an order cannot be run", "run", o.Run, "error", err)

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"

@@ -118,15 +118,23 @@ func (t *attempt) checkJobs(spec order.Spec) error {
 func (t *attempt) writeLauncher(spec order.Spec) error {
 	a := t.agent
 	desired := a.desiredNow()
-	run := t.rec().Run
+	rec := t.rec()
+	run := rec.Run
 	environment := maps.Clone(desired.Environment)
 	if environment == nil {
 		environment = make(map[string]string)
 	}
-	if desired.Unit != "" {
-		// The machine was put under test by its operator: jobs that reboot may.
+	if desired.Unit != "" || desired.Deployment != "" {
+		// The machine was put under test by its operator, or deployed for that: jobs that reboot may.
 		environment["CERTLAB_ALLOW_REBOOT"] = "1"
 	}
+	// What was asked for goes before what the lab knows of the machine, and that before what holds for the unit.
+	maps.Copy(environment, rec.SiteEnvironment)
+	manifest := maps.Clone(desired.Manifest)
+	if manifest == nil {
+		manifest = make(map[string]string)
+	}
+	maps.Copy(manifest, rec.Manifest)
 	maps.Copy(environment, spec.Environment)
 	secrets, err := readSecretEnvironment(desired.SecretEnvFile)
 	if err != nil {
@@ -164,7 +172,7 @@ func (t *attempt) writeLauncher(spec order.Spec) error {
 	}
 	launcher := checkbox.Launcher{
 		Plan: spec.Plan, Title: spec.Title, Description: t.description(), Exclude: spec.Exclude, Match: spec.Match,
-		Environment: environment, Manifest: desired.Manifest, NormalUser: user,
+		Environment: environment, Manifest: manifest, NormalUser: user,
 		Archive: t.archivePath(), Interactive: run.Origin == order.FromInteractive,
 	}
 	if len(launcher.Match) > 0 && !t.tool.Capabilities.Match {

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,6 +44,10 @@ type record struct {
 	BootAt  string      `json:"boot_at,omitempty"` // boot id when the record was last written
 	Dropped bool        `json:"dropped,omitempty"` // nobody will ever take its files
 	Number  int64       `json:"number,omitempty"`  // runs were asked for in this order, whatever the clock said
+
+	// What the controller knows of the machine, as its order said it.
+	Manifest        map[string]string `json:"manifest,omitempty"`
+	SiteEnvironment map[string]string `json:"site_environment,omitempty"`
 
 	Kept        bool      `json:"kept,omitempty"` // delivered, and its files are still here
 	DeliveredAt time.Time `json:"delivered_at,omitzero"`
@@ -110,19 +115,24 @@ func checkPattern(pattern string) error {
 }
 
 // checkSpec refuses what could not be run, or not be written into a launcher.
-func checkSpec(s order.Spec) error {
+func checkSpec(s order.Spec) error { return checkOrder(s, nil, nil) }
+
+// checkOrder is checkSpec, for what the lab knows of the machine too.
+func checkOrder(s order.Spec, manifest, environment map[string]string) error {
 	if !planID.MatchString(s.Plan) {
 		return requestErrorf(400, "cannot run plan %q: it is not a full id such as com.canonical.certification::sru", clip(s.Plan, 200))
 	}
-	if len(s.Exclude) > 2000 || len(s.Match) > 2000 || len(s.Environment) > 500 {
-		return requestErrorf(400, "cannot run %s: more than 2000 patterns or 500 variables", s.Plan)
+	if len(s.Exclude) > 2000 || len(s.Match) > 2000 || len(s.Environment)+len(environment) > 500 || len(manifest) > 2000 {
+		return requestErrorf(400, "cannot run %s: more than 2000 patterns or manifest entries, or 500 variables", s.Plan)
 	}
 	total := len(s.Title)
 	for _, text := range slices.Concat(s.Exclude, s.Match) {
 		total += len(text)
 	}
-	for k, v := range s.Environment {
-		total += len(k) + len(v)
+	for _, m := range []map[string]string{s.Environment, environment, manifest} {
+		for k, v := range m {
+			total += len(k) + len(v)
+		}
 	}
 	if total > 1<<20 {
 		return requestErrorf(400, "cannot run %s: patterns and environment are larger than 1 MiB", s.Plan)
@@ -136,7 +146,12 @@ func checkSpec(s order.Spec) error {
 		}
 	}
 	// All that a launcher refuses, it refuses now.
-	launcher := checkbox.Launcher{Plan: s.Plan, Title: s.Title, Exclude: s.Exclude, Match: s.Match, Environment: s.Environment}
+	all := maps.Clone(environment)
+	if all == nil {
+		all = make(map[string]string)
+	}
+	maps.Copy(all, s.Environment)
+	launcher := checkbox.Launcher{Plan: s.Plan, Title: s.Title, Exclude: s.Exclude, Match: s.Match, Environment: all, Manifest: manifest}
 	if _, err := launcher.Text(checkbox.CapabilitiesOf(checkbox.Version{Major: 99})); err != nil {
 		return requestErrorf(400, "%s", err)
 	}
@@ -145,6 +160,12 @@ func checkSpec(s order.Spec) error {
 
 // add queues a run, durably. A request whose id is known answers with that run.
 func (a *Agent) add(id string, origin order.Origin, created time.Time, spec order.Spec) (order.Run, error) {
+	return a.addOrder(origin, order.Order{Run: id, Created: created, Spec: spec})
+}
+
+// addOrder is add, with what the lab knows of the machine.
+func (a *Agent) addOrder(origin order.Origin, o order.Order) (order.Run, error) {
+	id, created, spec := o.Run, o.Created, o.Spec
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if id != "" {
@@ -160,7 +181,7 @@ func (a *Agent) add(id string, origin order.Origin, created time.Time, spec orde
 			return order.Run{}, requestErrorf(400, "cannot start a run without a plan: name one, or set the default-plan option")
 		}
 	}
-	if err := checkSpec(spec); err != nil {
+	if err := checkOrder(spec, o.Manifest, o.SiteEnvironment); err != nil {
 		return order.Run{}, err
 	}
 	if a.leave {
@@ -185,7 +206,7 @@ func (a *Agent) add(id string, origin order.Origin, created time.Time, spec orde
 	if id == "" {
 		id = newRunID(now)
 	}
-	r := &run{wake: make(chan struct{}, 1), version: 1, rec: record{Step: stepQueued, Number: a.nextNumber(), Run: order.Run{Report: order.Report{
+	r := &run{wake: make(chan struct{}, 1), version: 1, rec: record{Step: stepQueued, Number: a.nextNumber(), Manifest: o.Manifest, SiteEnvironment: o.SiteEnvironment, Run: order.Run{Report: order.Report{
 		Run: id, Attempt: 1, Sequence: 1, Origin: origin, Created: created, State: order.Queued, Spec: spec, BootID: a.bootID,
 	}}}}
 	err := makeDir(a.runDir(id))
@@ -401,7 +422,7 @@ func (a *Agent) rerunFailed(id string) (order.Run, error) {
 	if origin != order.FromInteractive {
 		origin = order.FromAction
 	}
-	return a.add("", origin, time.Time{}, spec)
+	return a.addOrder(origin, order.Order{Spec: spec, Manifest: rec.Manifest, SiteEnvironment: rec.SiteEnvironment})
 }
 
 // prune forgets the oldest final runs: their records beyond maxKnown, and, while nobody takes them, their files beyond maxAlone.
