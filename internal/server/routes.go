@@ -22,6 +22,7 @@ const (
 	plainText = "text/plain"
 	htmlPage  = "text/html"
 	tarFile   = "application/x-tar"
+	csvFile   = "text/csv"
 )
 
 // table returns all routes: method, path, who may, what answers, and what it takes and gives.
@@ -37,7 +38,7 @@ func (s *Server) table() []route.Route {
 		rt.Slot = s
 		return rt
 	}
-	return []route.Route{
+	table := []route.Route{
 		// Agents: mutual TLS, and only their own machine's runs.
 		at(get, "/agent/v1/poll", route.Agent, a.Poll, doc{Summary: "What the agent should do next", Query: wait, Response: order.Poll{}}),
 		at(put, "/agent/v1/runs/{run}", route.Agent, a.ReportRun, doc{Summary: "Report a run's phase and progress", Body: order.Report{}, Response: order.ReportAck{}}),
@@ -47,13 +48,17 @@ func (s *Server) table() []route.Route {
 		at(post, "/agent/v1/held", route.Agent, a.Held, doc{Summary: "What the agent still knows, once for each epoch of the data", Body: order.Held{}, Response: order.HeldAck{}}),
 		at(post, "/agent/v1/runs/{run}/finish", route.Agent, a.FinishRun, doc{Summary: "End a run", Body: order.Finish{}, Response: order.ReportAck{}}),
 
+		at(put, "/agent/v1/status", route.Agent, a.AgentStatus, doc{Summary: "What the agent says of itself and its machine, whenever that changes", Body: order.Status{}, Status: 204}),
+
+		// Machines that were deployed for this lab, until they have an agent.
+		at(get, "/enrol/v1/agent/{architecture}", route.Open, a.AgentBundle, doc{Summary: "The agent for a deployed machine, with its SHA-256 in the header Certlab-SHA256", Why: "The deployment's token in the Authorization header is the credential.", Type: "application/gzip"}),
+		at(post, "/enrol/v1/enrol", route.Open, a.Enrol, doc{Summary: "Make a deployed machine's agent known; the same key may repeat it", Why: "The deployment's token in the body is the credential: it is good for one agent, on that machine.", Body: order.Enrolment{}, Response: order.Enrolled{}}),
+
 		// People.
 		at(get, "/api/v1/site", viewer, a.Site, doc{Summary: "What this lab is and how it is", Response: cert.Site{}}),
 		at(get, "/api/v1/cas", route.Open, a.ListCAs, doc{Summary: "Certificates to trust", Why: "They are public, and who does not trust the controller yet compares their fingerprint before anything else is said.", Response: cert.CAList{}}),
 		at(get, "/api/v1/openapi.json", viewer, s.openAPI, doc{Summary: "This description"}),
-		at(get, "/api/v1/machines", viewer, a.ListMachines, doc{Summary: "List machines", Query: api.MachineParams, Response: cert.MachineList{}}),
 		at(post, "/api/v1/machines", engineer, a.AddMachine, doc{Summary: "Add a machine whose submissions are made by hand", Body: cert.NewMachine{}, Status: 201, Response: cert.Machine{}}),
-		at(get, "/api/v1/machines/{machine}", viewer, a.GetMachine, doc{Summary: "A machine, by id, system_id or hostname", Response: cert.Machine{}}),
 		at(head, "/api/v1/machines/{machine}/uploads/{sha256}", engineer, a.HandUploadOffset, doc{Summary: "How much of an archive that was made by hand is durable"}),
 		slot(route.Receive, at(patch, "/api/v1/machines/{machine}/uploads/{sha256}", engineer, a.HandUpload, doc{Summary: "Continue the upload of an archive that was made by hand; 204 until it is whole, 200 if it was added before", BodyType: anyBytes, Status: 201, Response: cert.Submission{}})),
 		at(get, "/api/v1/runs", viewer, a.ListRuns, doc{Summary: "List runs, the newest first, without their files", Query: api.RunParams, Response: cert.RunList{}}),
@@ -101,6 +106,7 @@ func (s *Server) table() []route.Route {
 		at(get, "/style.css", route.Open, p.Style, doc{Summary: "How pages look", Why: "Part of the login page; the same file in every lab.", Type: "text/css", Page: true}),
 		at(get, "/favicon.ico", route.Open, p.Icon, doc{Summary: "The icon of pages", Why: "Part of the login page; the same file in every lab.", Type: "image/svg+xml", Page: true}),
 	}
+	return append(table, s.fleetTable()...)
 }
 
 func (s *Server) metrics(w http.ResponseWriter, r *route.Request) error {

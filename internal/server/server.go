@@ -98,7 +98,7 @@ func (s *Server) foreign(w http.ResponseWriter, r *http.Request) {
 
 // isPage reports whether a path that no route has belongs to people's pages, and not below the API's paths.
 func isPage(path string) bool {
-	for _, prefix := range []string{"/api/", "/agent/", "/health/", "/metrics"} {
+	for _, prefix := range []string{"/api/", "/agent/", "/enrol/", "/health/", "/metrics"} {
 		if strings.HasPrefix(path, prefix) {
 			return false
 		}
@@ -231,7 +231,11 @@ func (s *Server) answer(rt route.Route, w http.ResponseWriter, r *http.Request) 
 			return cert.Errorf(cert.NotFound, "there is no %s %q", name, clip(value))
 		}
 	}
-	return rt.Handle(w, &route.Request{Request: r, Caller: caller, Query: query})
+	err = rt.Handle(w, &route.Request{Request: r, Caller: caller, Query: query})
+	if rt.Access == route.Open {
+		s.note(r, caller.Name, err) // a credential of another kind, which the route itself has looked at
+	}
+	return err
 }
 
 // slotOf is what a request takes a slot of: nothing if it is refused anyway.

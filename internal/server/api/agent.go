@@ -251,7 +251,8 @@ func (a *API) UploadOffset(w http.ResponseWriter, r *route.Request) error {
 }
 
 // fileKinds are the kinds of files that an agent delivers.
-var fileKinds = map[string]bool{cert.KindSubmission: true, cert.KindConsole: true, cert.KindSession: true}
+var fileKinds = map[string]bool{cert.KindSubmission: true, cert.KindConsole: true, cert.KindSession: true,
+	cert.KindJournal: true, cert.KindPstore: true}
 
 // Upload is PATCH of the same path. It says nothing is stored before it is durable.
 func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
@@ -278,7 +279,7 @@ func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {
 	}
 	kind, name := r.Header.Get(headerKind), r.Header.Get(headerName)
 	if !fileKinds[kind] {
-		return cert.Errorf(cert.Rejected, "cannot store a file of kind %q: %s must be submission, console or session", kind, headerKind)
+		return cert.Errorf(cert.Rejected, "cannot store a file of kind %q: %s must be submission, console, session, journal or pstore", kind, headerKind)
 	}
 	if err := checkFileName(name); err != nil {
 		return err

@@ -42,6 +42,7 @@ type Store interface {
 	RevokeToken(ctx context.Context, name string, now time.Time) (cert.Token, error)
 	Schema(context.Context) (int, error)
 	Writable() error
+	FleetStore
 }
 
 // Files is what it needs of the blob store.
@@ -94,6 +95,7 @@ type API struct {
 	Store   Store
 	Files   Files
 	Lab     Lab
+	Fleet   Fleet
 	Keys    Keys
 	Clocks  Clocks
 	Publish func() error // after the list of CAs has changed
@@ -103,6 +105,8 @@ type API struct {
 	Now     func() time.Time
 
 	Patience time.Duration // how long a body may stand still
+
+	bundles bundles
 }
 
 // url returns a link for people.
