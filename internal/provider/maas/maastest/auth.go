@@ -127,7 +127,7 @@ func (r *Region) authenticate(header string) (*user, *key, *reply) {
 	if err != nil {
 		return nil, nil, refused("'Invalid timestamp: %s'", fields["oauth_timestamp"])
 	}
-	now := r.clock.Now().Add(r.skew())
+	now := r.clock.Now().Add(r.clockSkew)
 	if d := now.Unix() - stamp; d > int64(maxSkew/time.Second) || -d > int64(maxSkew/time.Second) {
 		return nil, nil, refused("'Expired timestamp: given %d and now %d has a greater difference than threshold %d'", stamp, now.Unix(), int(maxSkew/time.Second))
 	}

@@ -252,7 +252,12 @@ func (r *Region) SetClockSkew(d time.Duration) {
 	r.clockSkew = d
 }
 
-func (r *Region) skew() time.Duration { return r.clockSkew }
+// clockNow is what the region takes the time to be, as its answers' Date says.
+func (r *Region) clockNow() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clock.Now().Add(r.clockSkew)
+}
 
 // refuses tells whether the region takes no connections at the moment.
 func (r *Region) refuses() bool {

@@ -69,7 +69,7 @@ func (p *person) try(method, path string, form ...string) (answer, error) {
 	if method != http.MethodGet {
 		body = strings.NewReader(values.Encode())
 	} else if len(form) > 0 {
-		path += "?" + values.Encode()
+		path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + values.Encode()
 	}
 	req, err := http.NewRequestWithContext(context.Background(), method, "http://maas:5240/MAAS/api/2.0/"+path, body)
 	require.NoError(p.t, err)
@@ -164,4 +164,11 @@ func TestOfEightAllocatesOnTwoReadyMachinesExactlyTwoSucceed(t *testing.T) {
 	}
 	group.Wait()
 	require.Equal(t, map[int]int{200: 2, 409: 6}, counts)
+}
+
+func mustRead(t testing.TB, res *http.Response) string {
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return string(b)
 }

@@ -135,7 +135,7 @@ func routes() []route {
 			get("read", "", anybody, (*call).listZones),
 			post("create", "", adminOnly, (*call).createZone, "name", "description")),
 		of("ZoneHandler", "Zone", "zones/{name}/", get("read", "", anybody, (*call).readZone)),
-		of("BootResourcesHandler", "BootResource", "boot-resources/", get("read", "", adminOnly, (*call).listImages, "type")),
+		of("BootResourcesHandler", "BootResource", "boot-resources/", get("read", "", anybody, (*call).listImages, "type")),
 		of("MaasHandler", "", "maas/",
 			get("get_config", "get_config", anybody, (*call).getConfig, "name"),
 			post("set_config", "set_config", adminOnly, (*call).setConfig, "name", "value")),

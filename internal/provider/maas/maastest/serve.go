@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// apiHash is what 3.4.1 sends as X-Maas-Api-Hash: the hash of its API's description.
-const apiHash = "76f6c7cab9b26c2bf5ec9eb2ad7cae3d3c41d7d6"
+// APIHash is what 3.4.1 sends as X-Maas-Api-Hash: the hash of its API's description.
+const APIHash = "76f6c7cab9b26c2bf5ec9eb2ad7cae3d3c41d7d6"
 
 const apiRoot = "/MAAS/api/2.0/"
 
@@ -84,7 +84,8 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			w.Header()[k] = v
 		}
 		w.Header().Set("Content-Type", a.contentType)
-		w.Header().Set("X-Maas-Api-Hash", apiHash)
+		w.Header().Set("X-Maas-Api-Hash", APIHash)
+		w.Header().Set("Date", r.clockNow().UTC().Format(http.TimeFormat))
 		w.WriteHeader(a.status)
 		_, _ = w.Write(a.body)
 	}
