@@ -20,15 +20,16 @@ import (
 type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	Login      loginCmd      `cmd:"" help:"Log in to a controller."`
-	Site       siteCmd       `cmd:"" help:"Show what the lab is and how it is."`
-	Machine    machineCmd    `cmd:"" help:"Machines under test."`
-	Run        runCmd        `cmd:"" help:"Runs of test plans on machines."`
-	Submission submissionCmd `cmd:"" help:"Read submissions, and add them to the controller."`
-	Result     resultCmd     `cmd:"" help:"Results of jobs."`
-	Token      tokenCmd      `cmd:"" help:"Who may use the controller."`
-	Lab        labCmd        `cmd:"" help:"The local lab: machines on this host, with no Juju and no MAAS."`
-	Juju       jujuCmd       `cmd:"" help:"Juju's command line, spoken to the local lab."`
+	Login       loginCmd       `cmd:"" help:"Log in to a controller."`
+	Site        siteCmd        `cmd:"" help:"Show what the lab is and how it is."`
+	Machine     machineCmd     `cmd:"" help:"Machines under test."`
+	Reservation reservationCmd `cmd:"" help:"Who holds which machine (certlab machine reserve asks for one)."`
+	Run         runCmd         `cmd:"" help:"Runs of test plans on machines."`
+	Submission  submissionCmd  `cmd:"" help:"Read submissions, and add them to the controller."`
+	Result      resultCmd      `cmd:"" help:"Results of jobs."`
+	Token       tokenCmd       `cmd:"" help:"Who may use the controller."`
+	Lab         labCmd         `cmd:"" help:"The local lab: machines on this host, with no Juju and no MAAS."`
+	Juju        jujuCmd        `cmd:"" help:"Juju's command line, spoken to the local lab."`
 }
 
 // An exitCode ends the program with that code and no further message.

@@ -84,3 +84,8 @@ func countsText(counts map[string]int) string {
 	})
 	return strings.Join(parts, ", ")
 }
+
+// secondsText is a length of time for people.
+func secondsText(seconds float64) string {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()
+}

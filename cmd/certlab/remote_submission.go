@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -102,7 +103,12 @@ func (c *submissionDownloadCmd) Run(ctx context.Context, std streams) error {
 }
 
 // download writes the archive to path, which is there whole or not at all.
-func download(ctx context.Context, api *client.Client, id, path string) (err error) {
+func download(ctx context.Context, api *client.Client, id, path string) error {
+	return writeWhole(path, func(w io.Writer) error { return api.Download(ctx, id, w) })
+}
+
+// writeWhole writes a file that is there whole or not at all.
+func writeWhole(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".download-*")
 	if err != nil {
 		return writeError(path, err)
@@ -112,7 +118,7 @@ func download(ctx context.Context, api *client.Client, id, path string) (err err
 			_ = os.Remove(f.Name()) // what failed matters more
 		}
 	}()
-	if err = api.Download(ctx, id, f); err == nil {
+	if err = write(f); err == nil {
 		err = f.Chmod(0o644)
 	}
 	if err == nil {

@@ -21,6 +21,7 @@ import (
 
 	"certlab/internal/blobs"
 	"certlab/internal/control"
+	"certlab/internal/control/provision"
 	"certlab/internal/durable"
 	"certlab/internal/order"
 	"certlab/internal/server"
@@ -43,6 +44,8 @@ type service struct {
 	db     *sqlite.DB
 	store  *blobs.Store
 	lab    *control.Lab
+	fleet  *provision.Fleet
+	region region
 	keys   *authority.Authority
 	server *server.Server
 	now    func() time.Time
@@ -100,6 +103,7 @@ func newService(ctx context.Context, dir string, errs io.Writer) (_ *service, er
 		return nil, err
 	}
 	s.lab = control.New(control.Options{DB: s.db, Blobs: s.store, Data: s.data, Logger: s.logger, Now: s.now})
+	s.fleet = s.newFleet()
 	s.server = s.newServer()
 	return s, nil
 }
@@ -112,7 +116,7 @@ func (s *service) newServer() *server.Server {
 	registry.MustRegister(build)
 	clocks := control.NewClocks(s.logger)
 	return server.New(server.Options{
-		API: &api.API{Store: s.db, Files: s.store, Lab: s.lab, Keys: s.keys, Clocks: clocks, Publish: s.publish, Restart: s.end, Health: s.health, Logger: s.logger, Now: s.now},
+		API: &api.API{Store: s.db, Files: s.store, Lab: s.lab, Fleet: s.fleet, Keys: s.keys, Clocks: clocks, Publish: s.publish, Restart: s.end, Health: s.health, Logger: s.logger, Now: s.now},
 		Web: &web.Web{Store: s.db, Lab: s.lab, Clocks: clocks, Logger: s.logger, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Tokens: s.db, Contacts: s.lab, Clocks: clocks, Logger: s.logger, Now: s.now, Limits: s.limits,
 	})
@@ -144,7 +148,7 @@ func (s *service) run(ctx context.Context, hup <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	loops := make(chan error, 1)
-	go func() { loops <- s.lab.Loops(ctx) }()
+	go func() { loops <- s.loops(ctx) }()
 	defer func() {
 		cancel()
 		if loops != nil {
@@ -186,6 +190,26 @@ func (s *service) run(ctx context.Context, hup <-chan os.Signal) error {
 		case <-watch.C:
 		}
 	}
+}
+
+// loops runs all loops until ctx or the first of them ends.
+func (s *service) loops(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all := []func(context.Context) error{s.lab.Loops, s.fleet.Loop}
+	errs := make(chan error, len(all))
+	for _, loop := range all {
+		go func() {
+			err := loop(ctx)
+			cancel()
+			errs <- err
+		}()
+	}
+	var ended []error
+	for range all {
+		ended = append(ended, <-errs)
+	}
+	return errors.Join(ended...)
 }
 
 func sameFile(a, b fs.FileInfo) bool {
@@ -292,6 +316,9 @@ func (s *service) apply(ctx context.Context) error {
 	if err := s.listen(d.ControllerDesired); err != nil {
 		return err
 	}
+	if err := s.applyFleet(ctx, d.Fleet); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	changed := s.applied != hash
 	s.applied = hash
@@ -335,6 +362,9 @@ func (s *service) health(ctx context.Context) order.ControllerHealth {
 	}
 	if h.Problem != "" { // often it follows from the others
 		h.Problems = append(h.Problems, h.Problem)
+	}
+	if p := s.fleet.Problem(); p != "" {
+		h.Problems = append(h.Problems, p)
 	}
 	if err != nil && len(h.Problems) == 0 {
 		stop = true

@@ -39,3 +39,31 @@ type DossierChange struct {
 	Before   string `json:"before"`
 	After    string `json:"after"`
 }
+
+// DossierImport answers POST /api/v1/dossiers.
+type DossierImport struct {
+	Lines   int             `json:"lines"`   // about a machine
+	Changed int             `json:"changed"` // machines whose dossier is now, or would be, another
+	DryRun  bool            `json:"dry_run"` // nothing was stored
+	Changes []DossierChange `json:"changes"` // machine by machine, in the order of the lines
+}
+
+// LoggedChange is a change in a dossier's history.
+type LoggedChange struct {
+	Seq int64     `json:"seq"`
+	At  time.Time `json:"at"`
+	Who string    `json:"who"` // token name
+	DossierChange
+	Zone string `json:"zone,omitempty"` // of a zone's dossier; Machine is empty then
+}
+
+// DossierHistory answers GET /api/v1/machines/{machine}/dossier/history and the same of a zone, the newest first.
+type DossierHistory struct {
+	Changes []LoggedChange `json:"changes"`
+	Next    string         `json:"next"`
+}
+
+// NewSecureID is the body of PUT /api/v1/machines/{machine}/dossier/secure-id. Empty: it has none any more.
+type NewSecureID struct {
+	SecureID string `json:"secure_id"`
+}

@@ -90,6 +90,7 @@ type Want struct {
 	Failover           bool       `json:"failover"`                        // another machine that matches may be tried when one fails
 	MaxTries           int        `json:"max_tries,omitempty"`             // 0: the site's limit
 	KeepOnFailureHours float64    `json:"keep_on_failure_hours,omitempty"` // hold a failed machine for its holder
+	Quarantined        bool       `json:"quarantined,omitempty"`           // of a check: the machine is in quarantine, and is taken for this alone
 }
 
 // Final reports whether nothing happens to the reservation any more.
@@ -223,4 +224,10 @@ type Incident struct {
 	Of       int        `json:"of"`       // machines in the scope
 	Text     string     `json:"text"`
 	Ending   string     `json:"ending,omitempty"` // why it was closed
+
+	Deployments []string  `json:"deployments,omitempty"` // that it overlaps and that failed
+	Canary      string    `json:"canary,omitempty"`      // id of the machine that is tried first
+	NextProbe   time.Time `json:"next_probe,omitzero"`   // when the next one is tried
+	Probes      int       `json:"probes,omitempty"`      // that were
+	Well        int       `json:"well,omitempty"`        // machines there with which things went well since
 }

@@ -134,6 +134,16 @@ type Failure struct {
 // Counts maps an outcome to a number of results.
 type Counts map[string]int
 
+// OutcomeNoManifest counts results that were skipped because the machine's manifest does not say what it has, on a machine of which the lab has
+// no manifest. Nothing is known of what they would have tested.
+const OutcomeNoManifest = "no-manifest"
+
+// Clean reports whether nothing needs a look: nothing has failed or crashed, no machine was lost, and nothing was skipped for want of a
+// manifest.
+func (c Counts) Clean() bool {
+	return c["fail"]+c["crash"]+c[OutcomeLost]+c[OutcomeNoManifest] == 0
+}
+
 // A Run is a plan, executed on one machine.
 type Run struct {
 	ID              string     `json:"id"`
@@ -149,10 +159,13 @@ type Run struct {
 	HandedOut       *time.Time `json:"handed_out"`       // when its order was first given to the agent
 	CancelRequested bool       `json:"cancel_requested"` //
 	Failure         *Failure   `json:"failure"`
-	Counts          Counts     `json:"counts"`     // of a completed run's submission when it is indexed, else as the agent counted
-	Attempts        []Attempt  `json:"attempts"`   // oldest first
-	Files           []File     `json:"files"`      // that are stored
-	Submission      string     `json:"submission"` // id of the newest; empty: none
+	Counts          Counts     `json:"counts"`                // of a completed run's submission when it is indexed, else as the agent counted
+	Attempts        []Attempt  `json:"attempts"`              // oldest first
+	Files           []File     `json:"files"`                 // that are stored
+	Submission      string     `json:"submission"`            // id of the newest; empty: none
+	Reservation     string     `json:"reservation,omitempty"` // for which its machine was deployed; empty: none
+	NoManifest      bool       `json:"no_manifest"`           // nobody had a manifest of the machine: jobs that asked for an entry were skipped, and have not passed
+	Waits           string     `json:"waits,omitempty"`       // what a queued run waits for, such as "iperf-a, held by run r…"
 	URL             string     `json:"url"`
 }
 
@@ -204,6 +217,7 @@ type Report struct {
 	BootID          string
 	CheckboxVersion string
 	Interruptions   []Interruption
+	NoManifest      *bool // whether there were no manifest entries for it; nil: it does not say
 }
 
 // A Finish ends a run. See order.Finish.
@@ -345,6 +359,9 @@ func (run *Run) take(r Report, now time.Time) {
 	}
 	if run.Spec.Plan == "" {
 		run.Spec = r.Spec
+	}
+	if r.NoManifest != nil {
+		run.NoManifest = *r.NoManifest
 	}
 }
 

@@ -56,6 +56,7 @@ type Result struct {
 	DurationSeconds     float64 `json:"duration_seconds"`
 	Comments            string  `json:"comments"`
 	SkipReason          string  `json:"skip_reason"`
+	NoManifest          bool    `json:"no_manifest,omitempty"`  // it was skipped for a manifest entry, and nobody had a manifest of the machine: it has not passed
 	LogSize             int64   `json:"log_size"`               // bytes
 	MachineLost         bool    `json:"machine_lost,omitempty"` // its machine was lost in it: whatever the outcome says, it has not passed
 }

@@ -9,8 +9,9 @@ import (
 
 // MachineList answers GET /api/v1/machines.
 type MachineList struct {
-	Machines []Machine `json:"machines"`
-	Next     string    `json:"next"`
+	Machines    []FleetMachine `json:"machines"`
+	Next        string         `json:"next"`
+	Explanation *Explanation   `json:"explanation,omitempty"` // of the query, if there is one
 }
 
 // NewMachine asks for a machine to be added by hand.

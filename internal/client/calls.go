@@ -31,7 +31,7 @@ func (c *Client) Redeem(ctx context.Context, code string) (out cert.RedeemedToke
 }
 
 // Machines lists up to limit machines (0: all). The filter's names are those of the API's parameters.
-func (c *Client) Machines(ctx context.Context, filter url.Values, limit int) (out []cert.Machine, err error) {
+func (c *Client) Machines(ctx context.Context, filter url.Values, limit int) (out []cert.FleetMachine, err error) {
 	err = pages(filter, limit, func(q url.Values) (string, int, error) {
 		var page cert.MachineList
 		err := c.get(ctx, "/api/v1/machines", q, &page)
@@ -42,7 +42,7 @@ func (c *Client) Machines(ctx context.Context, filter url.Values, limit int) (ou
 }
 
 // Machine returns a machine by id, system_id or hostname.
-func (c *Client) Machine(ctx context.Context, name string) (out cert.Machine, err error) {
+func (c *Client) Machine(ctx context.Context, name string) (out cert.MachineDetail, err error) {
 	return out, c.get(ctx, "/api/v1/machines/"+url.PathEscape(name), nil, &out)
 }
 

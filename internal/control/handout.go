@@ -90,12 +90,8 @@ func (l *Lab) newsFor(ctx context.Context, machine string) (out News, err error)
 	if l.low.Load() || l.DB.Writable() != nil {
 		out.Orders = nil
 	}
-	for _, r := range out.Orders {
-		if r.HandedOut == nil {
-			if err := l.DB.HandOut(ctx, r.ID, l.Now()); err != nil {
-				return out, err
-			}
-		}
+	if err := l.handOut(ctx, machine, &out); err != nil {
+		return out, err
 	}
 	if out.Resend, err = l.resend(ctx, machine); err != nil {
 		return out, err

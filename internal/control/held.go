@@ -78,6 +78,7 @@ func (l *Lab) lose(ctx context.Context, id, why string) error {
 	}
 	if err == nil {
 		l.Logger.Warn("run given up", "run", id, "reason", why)
+		l.Freed(ctx)
 	}
 	return err
 }
@@ -132,6 +133,8 @@ type News struct {
 	Orders, Cancel []cert.Run
 	Resend         []sqlite.BadFile
 	Epoch          string
+	// Manifest and Environment are the lab's for the machine. They go with orders.
+	Manifest, Environment map[string]string
 }
 
 func (n News) empty() bool { return len(n.Orders)+len(n.Cancel)+len(n.Resend) == 0 }

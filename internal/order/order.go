@@ -82,6 +82,9 @@ type Poll struct {
 	Orders []Order  `json:"orders,omitempty"`
 	Cancel []string `json:"cancel,omitempty"` // run ids
 	Resend []Resend `json:"resend,omitempty"`
+	// Lost are runs whose machine the controller has power-cycled: what the boot before has left behind goes with their files. It may be
+	// repeated for as long as the run goes on.
+	Lost []string `json:"lost,omitempty"`
 	// Epoch names the controller's data. It changes when they go back in time, by a restore or a repair: see Held.
 	Epoch string `json:"epoch,omitempty"`
 }
@@ -169,6 +172,9 @@ type Report struct {
 	BootID          string         `json:"boot_id"`
 	CheckboxVersion string         `json:"checkbox_version,omitempty"`
 	Interruptions   []Interruption `json:"interruptions,omitempty"`
+	// NoManifest says whether the run has no manifest entries at all: neither the order's nor those of the agent's desired state. An agent that
+	// does not say leaves it at what the controller knows.
+	NoManifest *bool `json:"no_manifest,omitempty"`
 }
 
 // ReportAck answers a Report.

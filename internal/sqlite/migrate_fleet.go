@@ -112,10 +112,17 @@ CREATE TABLE dossier_changes ( -- append only
 	after   TEXT NOT NULL
 ) STRICT;
 CREATE INDEX dossier_changes_machine ON dossier_changes (machine, seq);
-CREATE TABLE shared_locks ( -- things that one run at a time may use
+CREATE TABLE shared_locks ( -- things that one run at a time may use; a row counts while its run may be going on
 	name  TEXT PRIMARY KEY,
 	run   TEXT NOT NULL,
 	since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE shared_waits ( -- runs that wait for such things
+	run   TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+	name  TEXT NOT NULL,
+	since INTEGER NOT NULL,
+	asked INTEGER NOT NULL, -- when their machine asked for them last
+	PRIMARY KEY (run, name)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE pauses (

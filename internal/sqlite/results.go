@@ -24,7 +24,8 @@ type ResultFilter struct {
 
 const (
 	resultColumns = `s.id, r.idx, s.run, s.machine, (SELECT hostname FROM machines m WHERE m.id = s.machine), j.section, j.job, j.name, r.outcome, j.status, j.category, j.plugin, j.template_id, r.duration,
-	r.comments, r.skip_reason, r.log_size, s.seq, EXISTS (SELECT 1 FROM lost_jobs l WHERE l.run = s.run AND l.attempt = s.attempt AND l.job = j.job AND j.section = 'results')`
+	r.comments, r.skip_reason, r.log_size, s.seq, EXISTS (SELECT 1 FROM lost_jobs l WHERE l.run = s.run AND l.attempt = s.attempt AND l.job = j.job AND j.section = 'results'),
+	(SELECT no_manifest FROM runs WHERE id = s.run)`
 	resultTables = "results r JOIN submissions s ON s.seq = r.submission JOIN jobs j ON j.id = r.job"
 )
 
@@ -35,7 +36,8 @@ type resultRow struct {
 
 func scanResult(s scanner) (r resultRow, err error) {
 	err = s.Scan(&r.Submission, &r.Index, &r.Run, &r.Machine, &r.Hostname, &r.Section, &r.ID, &r.Name, &r.Outcome, &r.CertificationStatus, &r.Category, &r.Plugin, &r.TemplateID,
-		&r.DurationSeconds, &r.Comments, &r.SkipReason, &r.LogSize, &r.seq, &r.MachineLost)
+		&r.DurationSeconds, &r.Comments, &r.SkipReason, &r.LogSize, &r.seq, &r.MachineLost, &r.NoManifest)
+	r.NoManifest = r.NoManifest && r.WantsManifest()
 	return r, err
 }
 

@@ -13,7 +13,7 @@ import (
 const runColumns = `r.id, r.machine, m.hostname, r.origin, r.requested_by, r.spec, r.state, r.created, r.started, r.finished, r.handed_out,
 	r.cancel_requested, r.failure, r.counts, r.seq,
 	coalesce((SELECT id FROM submissions s WHERE s.run = r.id ORDER BY s.seq DESC LIMIT 1), ''),
-	coalesce((SELECT counts FROM submissions s WHERE s.run = r.id AND +s.index_state = 'indexed' ORDER BY s.seq DESC LIMIT 1), '')`
+	coalesce((SELECT counts FROM submissions s WHERE s.run = r.id AND +s.index_state = 'indexed' ORDER BY s.seq DESC LIMIT 1), ''), r.reservation, r.no_manifest`
 
 const runTables = " FROM runs r JOIN machines m ON m.id = r.machine"
 
@@ -27,7 +27,7 @@ func scanRun(s scanner) (r runRow, err error) {
 	var indexed cert.Counts
 	err = s.Scan(&r.ID, &r.Machine, &r.Hostname, &r.Origin, &r.RequestedBy, jsonColumn{&r.Spec}, &r.State, timeColumn{&r.Created},
 		timePtrColumn{&r.Started}, timePtrColumn{&r.Finished}, timePtrColumn{&r.HandedOut}, &r.CancelRequested, jsonColumn{&r.Failure},
-		jsonColumn{&r.own}, &r.seq, &r.Submission, jsonColumn{&indexed})
+		jsonColumn{&r.own}, &r.seq, &r.Submission, jsonColumn{&indexed}, &r.Reservation, &r.NoManifest)
 	r.Counts = r.own
 	if indexed != nil && r.State == cert.Completed { // a failed run's archive is evidence, not its results
 		r.Counts = indexed
@@ -135,6 +135,11 @@ func loadRun(ctx context.Context, q query, id string) (runRow, error) {
 	if err := loadAttempts(ctx, q, &r); err != nil {
 		return r, err
 	}
+	if r.State == cert.Queued {
+		if r.Waits, err = waitsFor(ctx, q, id); err != nil {
+			return r, err
+		}
+	}
 	r.Files, err = list(ctx, q, scanFile, "SELECT attempt, kind, name, sha256, size, received, submission FROM files WHERE run = ? ORDER BY attempt, kind DESC, name, sha256", id)
 	return r, err
 }
@@ -181,9 +186,9 @@ func (db *DB) AddRun(ctx context.Context, run cert.Run) error {
 
 func insertRun(ctx context.Context, tx *sql.Tx, r *cert.Run) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO runs (id, machine, origin, requested_by, plan, spec, state, created, started, finished, handed_out,
-		cancel_requested, failure, counts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.ID, r.Machine, r.Origin, r.RequestedBy, r.Spec.Plan,
+		cancel_requested, failure, counts, no_manifest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.ID, r.Machine, r.Origin, r.RequestedBy, r.Spec.Plan,
 		mustJSON(r.Spec), r.State, micros(r.Created), microsPtr(r.Started), microsPtr(r.Finished), microsPtr(r.HandedOut), r.CancelRequested,
-		mustJSON(r.Failure), mustJSON(r.Counts))
+		mustJSON(r.Failure), mustJSON(r.Counts), r.NoManifest)
 	if err != nil {
 		return fmt.Errorf("cannot store run %s: %w", r.ID, err)
 	}
@@ -255,8 +260,8 @@ func (db *DB) UpdateRun(ctx context.Context, id string, absent func() (*cert.Run
 // storeRun stores a run that there is; its attempts were before.
 func storeRun(ctx context.Context, tx *sql.Tx, run *cert.Run, before []cert.Attempt) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE runs SET plan = ?, spec = ?, state = ?, started = ?, finished = ?, handed_out = ?, cancel_requested = ?,
-		failure = ?, counts = ? WHERE id = ?`, run.Spec.Plan, mustJSON(run.Spec), run.State, microsPtr(run.Started), microsPtr(run.Finished),
-		microsPtr(run.HandedOut), run.CancelRequested, mustJSON(run.Failure), mustJSON(run.Counts), run.ID); err != nil {
+		failure = ?, counts = ?, no_manifest = ? WHERE id = ?`, run.Spec.Plan, mustJSON(run.Spec), run.State, microsPtr(run.Started), microsPtr(run.Finished),
+		microsPtr(run.HandedOut), run.CancelRequested, mustJSON(run.Failure), mustJSON(run.Counts), run.NoManifest, run.ID); err != nil {
 		return fmt.Errorf("cannot store run %s: %w", run.ID, err)
 	}
 	return saveAttempts(ctx, tx, run, before)
@@ -285,16 +290,6 @@ func (db *DB) OpenRuns(ctx context.Context, machine string, limit int) (orders, 
 		}
 	}
 	return orders, cancel, nil
-}
-
-// HandOut records that a run's order was given to its agent, the first time that it was.
-func (db *DB) HandOut(ctx context.Context, id string, now time.Time) error {
-	return db.write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "UPDATE runs SET handed_out = ? WHERE id = ? AND handed_out IS NULL", micros(now), id); err != nil {
-			return fmt.Errorf("cannot store run %s: %w", id, err)
-		}
-		return nil
-	})
 }
 
 // RunCounts returns how many runs are in each state.

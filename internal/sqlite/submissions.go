@@ -165,8 +165,12 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 				return fmt.Errorf("cannot store attachment %d: %w", a.Index, err)
 			}
 		}
+		counts, err := countsFor(ctx, tx, run, x)
+		if err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, `UPDATE submissions SET index_state = 'indexed', index_version = ?, index_error = '', plan = ?, title = ?,
-			checkbox_version = ?, counts = ?, system = ? WHERE seq = ?`, x.Version, x.Plan, x.Title, x.CheckboxVersion, mustJSON(x.Counts),
+			checkbox_version = ?, counts = ?, system = ? WHERE seq = ?`, x.Version, x.Plan, x.Title, x.CheckboxVersion, mustJSON(counts),
 			string(x.System), seq); err != nil {
 			return fmt.Errorf("cannot store the submission: %w", err)
 		}
@@ -176,6 +180,18 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 		}
 		return nil
 	})
+}
+
+// countsFor are the index's counts, with results that were skipped for want of a manifest counted as what they are.
+func countsFor(ctx context.Context, tx *sql.Tx, run string, x cert.Index) (cert.Counts, error) {
+	var none bool
+	if err := tx.QueryRowContext(ctx, "SELECT no_manifest FROM runs WHERE id = ?", run).Scan(&none); err != nil {
+		return nil, fmt.Errorf("cannot read run %s: %w", run, err)
+	}
+	if !none {
+		return x.Counts, nil
+	}
+	return cert.ApartWithoutManifest(x.Counts, x.Results), nil
 }
 
 // SaveUnreadable records why a submission cannot be indexed by this version of the reader.

@@ -43,7 +43,7 @@ func (a *API) Poll(w http.ResponseWriter, r *route.Request) error {
 	}
 	p := order.Poll{Epoch: news.Epoch}
 	for _, run := range news.Orders {
-		p.Orders = append(p.Orders, order.Order{Run: run.ID, Created: run.Created, Spec: order.Spec(run.Spec)})
+		p.Orders = append(p.Orders, order.Order{Run: run.ID, Created: run.Created, Spec: order.Spec(run.Spec), Manifest: news.Manifest, SiteEnvironment: news.Environment})
 	}
 	for _, run := range news.Cancel {
 		p.Cancel = append(p.Cancel, run.ID)
@@ -134,7 +134,7 @@ func reportOf(w order.Report) cert.Report {
 		State: cert.State(w.State), Spec: cert.Spec(w.Spec), BootID: w.BootID, CheckboxVersion: w.CheckboxVersion,
 		Progress: cert.Progress{Phase: string(w.Progress.Phase), JobsDone: w.Progress.JobsDone, JobsPlanned: w.Progress.JobsPlanned,
 			CurrentJob: w.Progress.CurrentJob, QuietSeconds: w.Progress.QuietSeconds},
-		Interruptions: []cert.Interruption{}}
+		Interruptions: []cert.Interruption{}, NoManifest: w.NoManifest}
 	for _, i := range w.Interruptions {
 		out.Interruptions = append(out.Interruptions, cert.Interruption(i))
 	}
@@ -175,6 +175,7 @@ func (a *API) FinishRun(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
+	a.Lab.Freed(r.Context())
 	a.Lab.Refresh()
 	return route.JSON(w, http.StatusOK, a.ack(run))
 }

@@ -65,6 +65,7 @@ type Lab interface {
 	StorageFull()
 	Problems() []control.Problem
 	Wake(machine string)
+	Freed(ctx context.Context)
 	Index()
 	Refresh()
 	Space() (free int64, low bool)

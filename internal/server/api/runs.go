@@ -77,8 +77,8 @@ func (a *API) CreateRun(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
-	if m.Unit == "" {
-		return cert.Errorf(cert.Conflict, "cannot start a run on %s: no unit is on it (juju add-unit checkbox --to …)", m.Hostname)
+	if err := a.Fleet.MayRun(r.Context(), m.ID, r.Caller.Name, r.Caller.Role); err != nil {
+		return err
 	}
 	if err := a.Lab.RoomForRuns(); err != nil {
 		return err
@@ -124,6 +124,7 @@ func (a *API) CancelRun(w http.ResponseWriter, r *route.Request) error {
 		return err
 	}
 	a.Lab.Wake(run.Machine)
+	a.Lab.Freed(r.Context())
 	a.linkRun(&run)
 	return route.JSON(w, http.StatusOK, run)
 }
