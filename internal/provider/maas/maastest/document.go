@@ -268,7 +268,7 @@ func orUnknown(s string) string {
 // documentOf returns a machine's document as it is written: made again only if something has changed.
 func (r *Region) documentOf(n *node) []byte {
 	if n.document == nil || n.documentRev != n.revision {
-		n.document, n.documentRev = indented(r.describe(n)), n.revision
+		n.document, n.listed, n.documentRev = indented(r.describe(n)), nil, n.revision
 	}
 	return n.document
 }
@@ -278,17 +278,21 @@ func (r *Region) listOf(nodes []*node) reply {
 	if len(nodes) == 0 {
 		return asJSON([]string{})
 	}
-	var b bytes.Buffer
-	b.WriteString("[\n")
+	size := 0
+	for _, n := range nodes {
+		if doc := r.documentOf(n); n.listed == nil {
+			n.listed = bytes.ReplaceAll(doc, []byte("\n"), []byte("\n    "))
+		}
+		size += len(n.listed) + 6
+	}
+	b := append(make([]byte, 0, size+4), "[\n"...)
 	for i, n := range nodes {
 		if i > 0 {
-			b.WriteString(",\n")
+			b = append(b, ",\n"...)
 		}
-		b.WriteString("    ")
-		b.Write(bytes.ReplaceAll(r.documentOf(n), []byte("\n"), []byte("\n    ")))
+		b = append(append(b, "    "...), n.listed...)
 	}
-	b.WriteString("\n]")
-	return reply{status: 200, contentType: textJSON, body: b.Bytes()}
+	return reply{status: 200, contentType: textJSON, body: append(b, "\n]"...)}
 }
 
 func (c *call) document(n *node) reply {

@@ -106,7 +106,8 @@ type node struct {
 	Pending []*pending
 
 	revision    int
-	document    []byte
+	document    []byte // as a machine's own, and as one of a list
+	listed      []byte
 	documentRev int
 }
 

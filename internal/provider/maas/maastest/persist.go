@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"time"
 )
 
 // saved is what Save writes.
 type saved struct {
 	Format int
+	At     time.Time
 	State  state
 	Log    []Entry
 }
@@ -28,7 +30,7 @@ func (r *Region) Save() ([]byte, error) {
 	if n := len(state.Events) - maxSavedEvents; n > 0 {
 		state.Events = state.Events[n:]
 	}
-	b, err := json.Marshal(saved{Format: 1, State: state, Log: log})
+	b, err := json.Marshal(saved{Format: 1, At: r.clock.Now(), State: state, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("cannot save the region: %w", err)
 	}
@@ -44,7 +46,7 @@ func Load(o Options, data []byte) (*Region, error) {
 	return r, nil
 }
 
-// Load replaces all of the region by what Save returned. What was under way goes on: what should have happened meanwhile happens at once.
+// Load replaces all of the region by what Save returned. What was under way goes on as if no time had passed since.
 func (r *Region) Load(data []byte) error {
 	var s saved
 	if err := json.Unmarshal(data, &s); err != nil {
@@ -68,12 +70,18 @@ func (r *Region) Load(data []byte) error {
 			r.state.Config[name] = int(f)
 		}
 	}
+	pause := r.clock.Now().Sub(s.At)
+	r.state.Started = r.state.Started.Add(pause)
 	for _, n := range r.state.Nodes {
 		if n.OwnerData == nil {
 			n.OwnerData = map[string]string{}
 		}
 		r.nodes[n.SystemID] = n
+		if !n.Expires.IsZero() {
+			n.Expires = n.Expires.Add(pause)
+		}
 		for _, p := range n.Pending {
+			p.At = p.At.Add(pause)
 			r.arm(n, p)
 		}
 		r.resume(n)
