@@ -42,6 +42,7 @@ type Lab struct {
 
 	desired atomic.Pointer[order.ControllerDesired]
 	agents  atomic.Pointer[map[string]string] // public key → machine id
+	guests  sync.Map                          // the same, of machines that were deployed
 	free    atomic.Int64
 	low     atomic.Bool
 	epoch   atomic.Pointer[string]
@@ -117,6 +118,9 @@ func (l *Lab) Agent(publicKey string) (string, error) {
 	if id, ok := (*l.agents.Load())[publicKey]; ok {
 		return id, nil
 	}
+	if id, ok := l.guests.Load(publicKey); ok {
+		return id.(string), nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.refusals {
@@ -126,6 +130,16 @@ func (l *Lab) Agent(publicKey string) (string, error) {
 	}
 	return "", cert.Errorf(cert.Forbidden, "this agent's key is not enrolled: integrate its application with the controller (juju integrate), "+
 		"and see the controller's status if it is")
+}
+
+// SetGuest lets the holder of a public key act for a machine that was deployed for this lab.
+func (l *Lab) SetGuest(publicKey, machine string) { l.guests.Store(publicKey, machine) }
+
+// DropGuest ends that: the machine goes back.
+func (l *Lab) DropGuest(publicKey string) {
+	if machine, ok := l.guests.LoadAndDelete(publicKey); ok {
+		l.hub.wake(machine.(string))
+	}
 }
 
 // Refusals returns the enrolments that were refused.

@@ -170,3 +170,13 @@ func (db *DB) LabID(ctx context.Context) (string, error) {
 	})
 	return id, err
 }
+
+// FleetDossiers returns the dossiers of all machines that have one, without their secrets.
+func (db *DB) FleetDossiers(ctx context.Context) (map[string]cert.Dossier, error) {
+	all, err := list(ctx, db.r, func(s scanner) (d cert.Dossier, err error) { return d, s.Scan(&d.Machine, jsonColumn{&d}) }, "SELECT machine, data FROM dossiers")
+	out := make(map[string]cert.Dossier, len(all))
+	for _, d := range all {
+		out[d.Machine] = d
+	}
+	return out, err
+}

@@ -19,7 +19,7 @@ var allowed = map[string][]string{
 	"charms": {"internal/hooks", "internal/relate", "internal/workload", "internal/source", "internal/order"},
 
 	"cmd/certlab":       {"internal/client", "internal/locallab", "internal/results", "internal/cert"},
-	"cmd/certlabd":      {"internal/server", "internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/order", "internal/sshkeys"},
+	"cmd/certlabd":      {"internal/server", "internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/order", "internal/sshkeys", "internal/provider", "internal/userdata"},
 	"cmd/certlab-agent": {"internal/agent", "internal/order"},
 	"cmd/jujuc":         {"internal/juju/toolclient"},
 	"cmd/pack":          {"internal/pack"},

@@ -1,0 +1,86 @@
+package provision
+
+import (
+	"context"
+
+	"certlab/internal/cert"
+	"certlab/internal/order"
+)
+
+// Booted is a deployed machine's first word. It fails as Unauthorized unless the token is that of a deployment under way.
+func (f *Fleet) Booted(ctx context.Context, token string) error {
+	d, err := f.byToken(ctx, token)
+	if err != nil {
+		return err
+	}
+	if d.Booted != nil {
+		return nil
+	}
+	_, err = f.edit(ctx, d.ID, func(e *edit) error {
+		if err := cert.CheckBooted(e.d, token); err != nil || e.d.Booted != nil {
+			return err
+		}
+		e.d.Booted = &e.now
+		return nil
+	})
+	if err == nil {
+		f.Wake()
+	}
+	return err
+}
+
+func (f *Fleet) byToken(ctx context.Context, token string) (cert.Deployment, error) {
+	if !cert.IsSecret(order.EnrolPrefix, token) {
+		return cert.Deployment{}, cert.CheckBooted(cert.Deployment{}, token)
+	}
+	d, err := f.DB.DeploymentByToken(ctx, cert.HashSecret(token))
+	if cert.CodeOf(err) == cert.NotFound {
+		return d, cert.CheckBooted(cert.Deployment{}, token)
+	}
+	if err != nil {
+		return d, err
+	}
+	return d, cert.CheckBooted(d, token)
+}
+
+// Enrol lets the agent on a deployed machine act for it. The same key may come again: an answer can be lost.
+func (f *Fleet) Enrol(ctx context.Context, in order.Enrolment) (out order.Enrolled, err error) {
+	d, err := f.byToken(ctx, in.Token)
+	if err != nil {
+		return out, err
+	}
+	var refused error
+	done, err := f.edit(ctx, d.ID, func(e *edit) error {
+		p := cert.Provided{ID: e.m.Machine.SystemID, Hostname: e.m.Machine.Hostname}
+		if e.m.Provided != nil {
+			p = *e.m.Provided
+		}
+		if refused = cert.CheckEnrolment(e.d, p, in); refused != nil {
+			if cert.CodeOf(refused) == cert.Forbidden {
+				e.log("enrol-refused", "certlab", refused.Error())
+			}
+			return nil
+		}
+		if e.d.AgentKey == in.PublicKey {
+			return nil
+		}
+		e.d.AgentKey, e.d.BootID, e.d.RunningKernel, e.d.Enrolled = in.PublicKey, in.BootID, in.Identity.Kernel, &e.now
+		if e.d.Booted == nil {
+			e.d.Booted = &e.now
+		}
+		e.log("enrolled", "certlab", "its agent has enrolled")
+		return nil
+	})
+	if err == nil {
+		err = refused
+	}
+	if err != nil {
+		return out, err
+	}
+	f.Lab.SetGuest(in.PublicKey, done.m.Machine.ID)
+	f.Wake()
+	if f.Agent != nil {
+		out.Desired = f.Agent(done.m.Machine)
+	}
+	return out, nil
+}
