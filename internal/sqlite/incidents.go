@@ -75,3 +75,15 @@ func (t *FleetTx) SuspectAttempts(incident string, machines []string) error {
 	}
 	return nil
 }
+
+// Racks returns the rack of each machine of which it is known, by machine.
+func (db *DB) Racks(ctx context.Context) (map[string]string, error) {
+	type row struct{ machine, rack string }
+	rows, err := list(ctx, db.r, func(s scanner) (r row, err error) { return r, s.Scan(&r.machine, &r.rack) },
+		"SELECT machine, coalesce(json_extract(data, '$.rack'), '') FROM dossiers")
+	out := make(map[string]string, len(rows))
+	for _, r := range rows {
+		out[r.machine] = r.rack
+	}
+	return out, err
+}

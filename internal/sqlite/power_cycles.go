@@ -49,16 +49,38 @@ func (db *DB) Cycles(ctx context.Context, run string, attempt int) ([]cert.Power
 // HandsNeeded returns what a person has to do at machines that the watch could not get back, by machine. A machine that was heard of since
 // needs nobody.
 func (db *DB) HandsNeeded(ctx context.Context) (map[string]string, error) {
+	all, err := db.strandedCycles(ctx)
+	out := make(map[string]string)
+	for _, c := range all {
+		out[c.Machine] = c.Hands
+	}
+	return out, err
+}
+
+// LostMachines returns the power cycle with which the watch has given a machine up, by machine; without those that nobody could power-cycle.
+func (db *DB) LostMachines(ctx context.Context) (map[string]cert.PowerCycle, error) {
+	all, err := db.strandedCycles(ctx)
+	out := make(map[string]cert.PowerCycle)
+	for _, c := range all {
+		if c.Step == cert.CycleGivenUp {
+			out[c.Machine] = c
+		}
+	}
+	return out, err
+}
+
+// strandedCycles are those after which a person has to go to the machine, and nothing was heard of it since.
+func (db *DB) strandedCycles(ctx context.Context) ([]cert.PowerCycle, error) {
 	type row struct {
 		cert.PowerCycle
 		seen time.Time
 	}
 	all, err := list(ctx, db.r, func(s scanner) (r row, err error) { return r, s.Scan(jsonColumn{&r.PowerCycle}, timeColumn{&r.seen}) },
 		`SELECT p.data, m.seen FROM power_cycles p INDEXED BY power_cycles_hands JOIN machines m ON m.id = p.machine WHERE p.step IN ('given-up', 'hands') ORDER BY p.at`)
-	out := make(map[string]string)
+	var out []cert.PowerCycle
 	for _, r := range all {
 		if r.Hands != "" && !r.seen.After(r.Since) {
-			out[r.Machine] = r.Hands
+			out = append(out, r.PowerCycle)
 		}
 	}
 	return out, err
