@@ -53,9 +53,14 @@ func fail(call *hooks.ActionCall, err error) error {
 	return nil
 }
 
+// anyState is the value of state that selects nothing.
+const anyState = "any"
+
 func (sys system) listMachines(ctx context.Context, u *hooks.Unit, call *hooks.ActionCall) error {
 	var params struct {
 		Filter string `param:"filter"`
+		State  string `param:"state"`
+		Query  string `param:"query"`
 	}
 	if err := call.Params(ctx, &params); err != nil {
 		return fail(call, err)
@@ -64,56 +69,42 @@ func (sys system) listMachines(ctx context.Context, u *hooks.Unit, call *hooks.A
 	if err != nil {
 		return fail(call, err)
 	}
-	if err := hooks.CheckLine("filter", params.Filter, maxLine); err != nil {
-		return fail(call, err)
-	}
-	count, cursor := 0, ""
-	for range maxPages {
-		var page struct {
-			Machines []map[string]any `json:"machines"`
-			Next     string           `json:"next"`
-		}
-		query := url.Values{"limit": {fmt.Sprint(pageSize)}}
-		if cursor != "" {
-			query.Set("cursor", cursor)
-		}
-		if err := ask(ctx, callTime, "GET", "/api/v1/machines?"+query.Encode(), nil, &page); err != nil {
+	for name, value := range map[string]string{"filter": params.Filter, "query": params.Query} {
+		if err := hooks.CheckLine(name, value, maxLine); err != nil {
 			return fail(call, err)
 		}
-		for _, machine := range page.Machines {
-			line := machineLine(machine)
-			if strings.Contains(strings.ToLower(line), strings.ToLower(params.Filter)) {
-				count++
-				fmt.Fprintln(call.Output, line)
-			}
+	}
+	query := url.Values{}
+	if params.State != anyState && params.State != "" {
+		query.Set("state", params.State)
+	}
+	if params.Query != "" {
+		query.Set("query", params.Query)
+	}
+	count, err := list(ctx, ask, "/api/v1/machines", query, "machines", func(machine map[string]any) bool {
+		line := machineLine(machine)
+		if !strings.Contains(strings.ToLower(line), strings.ToLower(params.Filter)) {
+			return false
 		}
-		if cursor = page.Next; cursor == "" {
-			break
-		}
+		fmt.Fprintln(call.Output, line)
+		return true
+	})
+	if err != nil {
+		return fail(call, err)
 	}
 	return set(call, map[string]any{"count": count})
 }
 
 // machineLine shows who a machine is and what it is doing.
 func machineLine(machine map[string]any) string {
-	text := func(key string) string {
-		value, _ := machine[key].(string)
-		return value
-	}
 	doing := "idle"
-	if run := text("current_run"); run != "" {
+	if run, _ := machine["current_run"].(string); run != "" {
 		doing = "running " + run
+	} else if state, _ := machine["state"].(string); state != "" {
+		doing = state
 	}
-	words := []string{}
-	for _, word := range []string{text("id"), text("hostname"), text("unit"), doing, text("architecture"), text("base"), text("kernel")} {
-		if word != "" {
-			words = append(words, word)
-		}
-	}
-	if seen := text("seen"); seen != "" {
-		words = append(words, "seen "+seen)
-	}
-	return strings.Join(words, "  ")
+	machine["doing"] = doing
+	return words(machine, "id", "hostname", "unit", "doing", "for=holder", "until=until", "architecture", "base", "kernel", "pool=pool", "zone=zone", "cid", "tags", "why", "needs_hands", "seen=seen")
 }
 
 func (sys system) showRun(ctx context.Context, u *hooks.Unit, call *hooks.ActionCall) error {

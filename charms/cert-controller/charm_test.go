@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -58,6 +59,9 @@ type answer struct {
 	status int
 	body   any
 }
+
+// rawBody is an answer that is not JSON.
+type rawBody string
 
 type request struct {
 	Method, Path, Body string
@@ -152,7 +156,9 @@ func (l *lab) handle(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var body json.RawMessage
-	if r.ContentLength != 0 {
+	if r.Header.Get("Content-Type") == "text/csv" {
+		body, _ = io.ReadAll(r.Body)
+	} else if r.ContentLength != 0 {
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
@@ -181,6 +187,10 @@ func (l *lab) handle(w http.ResponseWriter, r *http.Request) {
 		a = answer{404, map[string]any{"error": map[string]string{"code": "not-found", "message": "cannot find " + path}}}
 	}
 	w.WriteHeader(a.status)
+	if raw, ok := a.body.(rawBody); ok {
+		_, _ = w.Write([]byte(raw))
+		return
+	}
 	_ = json.NewEncoder(w).Encode(a.body) // the charm tells if it cannot read it
 }
 

@@ -57,6 +57,9 @@ func killCases() []killCase {
 		l, _ := ready(t, 0)
 		l.answer("GET", "/api/v1/machines?limit=200", 200, map[string]any{"machines": []map[string]any{{"id": "m1", "hostname": "node1"}}, "next": ""})
 		l.answer("GET", "/api/v1/runs/r1", 200, map[string]any{"id": "r1", "state": "completed"})
+		l.answer("POST", "/api/v1/reservations", 201, map[string]any{"id": "v1", "kind": "run", "state": "queued"})
+		l.answer("GET", "/api/v1/reservations/v1", 200, map[string]any{"id": "v1", "kind": "run", "state": "queued"})
+		l.answer("POST", "/api/v1/reservations/v1/cancel", 200, map[string]any{"id": "v1", "kind": "run", "state": "ended"})
 		l.answer("POST", "/api/v1/tokens", 201, map[string]any{"name": "ada", "code": "ABCD-EFGH", "url": "https://10.0.0.5:8443", "ca_fingerprint": "ab12"})
 		l.answer("DELETE", "/api/v1/tokens/ada", 200, map[string]any{"id": "t1"})
 		l.answer("POST", "/api/v1/admin/backup", 200, map[string]any{"path": "/b.tar", "sha256": "ab", "size": 12})
@@ -87,6 +90,20 @@ func killCases() []killCase {
 			require.NoError(t, os.WriteFile(filepath.Join(l.sys.charmDir, "bin", "certlabd"), []byte("#!/bin/true\n"), 0o755))
 			return l
 		}, fire: hook("upgrade-charm"), skip: true},
+		{name: "secret-changed", setup: func(t *testing.T) *lab {
+			l, _ := ready(t, 0)
+			l.WithSecretOption("maas-credentials", secretOf(region, firstKey), true)
+			l.Fire("config-changed").RequireSuccess()
+			l.WithSecretContent("maas-credentials", secretOf(region, nextKey))
+			return l
+		}, fire: func(s *hookstest.Scenario) hookstest.Result {
+			return s.FireSecret("changed", s.OptionSecret("maas-credentials"), 0)
+		}, skip: true},
+		{name: "upgrade-charm with site programs", setup: func(t *testing.T) *lab {
+			l, _ := ready(t, 0)
+			l.WithResource("site-programs", programs(t, "console"))
+			return l
+		}, fire: hook("upgrade-charm")},
 		{name: "relation-created", setup: func(t *testing.T) *lab {
 			l, _ := ready(t, 0)
 			l.WithRelation("cert-agents", "checkbox", 2)
@@ -105,7 +122,9 @@ func killCases() []killCase {
 		{name: "storage-detaching", setup: enrolled, fire: storage("detaching")},
 		{name: "stop", setup: enrolled, fire: hook("stop")},
 		{name: "remove", setup: enrolled, fire: hook("remove")},
-		{name: "action list-machines", setup: answering, fire: action("list-machines", map[string]any{"filter": ""})},
+		{name: "action list-machines", setup: answering, fire: action("list-machines", map[string]any{"filter": "", "state": "any", "query": ""})},
+		{name: "action run-plan", setup: answering, fire: action("run-plan", map[string]any{"plan": "a::b", "query": "node1", "release": "", "kernel": "", "reason": "", "wait": 0})},
+		{name: "action cancel-reservation", setup: answering, fire: action("cancel-reservation", map[string]any{"reservation": "v1", "reason": ""})},
 		{name: "action show-run", setup: answering, fire: action("show-run", map[string]any{"run": "r1"})},
 		{name: "action create-token", setup: answering, fire: action("create-token", map[string]any{"name": "ada", "role": "viewer", "days": 30})},
 		{name: "action revoke-token", setup: answering, fire: action("revoke-token", map[string]any{"name": "ada"})},

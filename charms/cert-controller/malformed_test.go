@@ -105,28 +105,64 @@ func TestFaultMalformedOptionsAreBlockedAndLeaveTheServiceAlone(t *testing.T) {
 func TestFaultMalformedParametersAreSaid(t *testing.T) {
 	t.Parallel()
 	l, _ := ready(t, 0)
-	l.anything = func(method, path string) (int, any) { return http.StatusOK, map[string]any{"id": "x"} }
+	l.anything = func(method, path string) (int, any) { return http.StatusOK, map[string]any{"id": "x", "kind": "run"} }
 	line := func(name, most string, accepts ...string) hookstest.Malformed {
 		return hookstest.Malformed{Message: `^cannot (use ` + name + ` ".*"(… \(\d+ bytes\))?: want one line of at most ` + most + ` bytes|revoke: give name=, a token's name or id)$`,
 			Accepts: append(accepts, "negative", "unit", "command", "more commands", "backticks", "flag", "path upwards", "quote")}
+	}
+	named := func(name string) hookstest.Malformed {
+		return hookstest.Malformed{Message: `^cannot use ` + name + ` ".*"(… \(\d+ bytes\))?: (want one line of at most 1000 bytes|give a .*)$`,
+			Accepts: []string{"negative", "unit", "command", "more commands", "backticks", "flag", "path upwards", "quote"}}
+	}
+	reason := func(accepts ...string) hookstest.Malformed {
+		row := line("reason", "500", accepts...)
+		row.Message = `^cannot (use reason ".*"(… \(\d+ bytes\))?: want one line of at most 500 bytes|do that without a reason: give reason="…"; it is kept in the machine's history)$`
+		return row
+	}
+	name := hookstest.Malformed{Message: `^cannot (use name ".*"(… \(\d+ bytes\))?: want one line of at most 200 bytes|do that without a name: give name=, of the pool)$`, Accepts: line("", "").Accepts}
+	kernel := func(name string) hookstest.Malformed {
+		return hookstest.Malformed{Message: `^cannot use ` + name + ` ".*"(… \(\d+ bytes\))?: want a name as MAAS has it, such as noble or hwe-24.04$`, Accepts: []string{"empty"}}
+	}
+	period := func(name string) hookstest.Malformed {
+		return hookstest.Malformed{Message: `^cannot use ` + name + ` ".*"(… \(\d+ bytes\))?: want a day or a time, such as 2026-11-23 or 2026-11-23T08:00:00Z$`, Accepts: []string{"empty"}}
+	}
+	file := func(name string) string {
+		path := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(path, []byte("hostname,cid\n"), 0o600))
+		return path
 	}
 	path := func(name string, accepts ...string) hookstest.Malformed {
 		return hookstest.Malformed{Message: `^cannot use ` + name + ` ".*"(… \(\d+ bytes\))?: want an absolute path on the unit's machine$`, Accepts: accepts}
 	}
 	l.CheckMalformedParams(map[string]map[string]any{
-		"list-machines": {"filter": ""}, "show-run": {"run": "r1"}, "create-token": {"name": "ada", "role": "viewer", "days": 30}, "revoke-token": {"name": "ada"},
+		"list-machines": {"filter": "", "state": "any", "query": ""}, "show-machine": {"machine": "node1"}, "quarantine": {"machine": "node1", "reason": "smoke"},
+		"return-to-service": {"machine": "node1", "force": true, "reason": "repaired"}, "power": {"machine": "node1", "action": "cycle", "reason": "hangs"},
+		"console-log": {"machine": "node1"}, "import-dossiers": {"path": file("in.csv"), "dry-run": true}, "export-dossiers": {"path": ""},
+		"run-plan":          {"plan": "a::b", "query": "node1", "release": "", "kernel": "", "reason": "", "wait": 0},
+		"list-reservations": {"state": "open"}, "show-reservation": {"reservation": "v1"}, "cancel-reservation": {"reservation": "v1", "reason": ""},
+		"pause": {"scope": "pool", "name": "lab", "reason": "new switch"}, "resume": {"scope": "pool", "name": "lab"}, "list-incidents": {"all": false},
+		"usage": {"from": "", "to": ""}, "show-run": {"run": "r1"}, "create-token": {"name": "ada", "role": "viewer", "days": 30}, "revoke-token": {"name": "ada"},
 		"backup": {"path": ""}, "restore": {"path": "/b.tar"}, "repair": {"backup": ""},
 	}, map[string]hookstest.Malformed{
-		"list-machines filter": line("filter", "1000", "empty"),
-		"show-run run":         {Message: `^cannot find run ".*"(… \(\d+ bytes\))?: want a run's id, as run-suite and .certlab run list. show it$`, Accepts: []string{"unit"}},
-		"create-token name":    line("name", "100", "empty"), // the service says what makes a name
-		"revoke-token name":    line("name", "100"),
-		"backup path":          path("path", "empty"),
-		"restore path":         path("path"),
-		"repair backup":        path("backup", "empty"),
+		"list-machines filter": line("filter", "1000", "empty"), "list-machines query": line("query", "1000", "empty"),
+		"show-machine machine": named("machine"), "quarantine machine": named("machine"), "quarantine reason": reason(),
+		"return-to-service machine": named("machine"), "return-to-service reason": reason(), "power machine": named("machine"), "power reason": reason(),
+		"console-log machine": named("machine"), "export-dossiers path": path("path", "empty"),
+		"import-dossiers path": {Message: `^cannot use path ".*"(… \(\d+ bytes\))?: want an absolute path on the unit's machine$`},
+		"run-plan plan":        {Message: `^cannot run plan ".*"(… \(\d+ bytes\))?: want a full id, such as com.canonical.certlab::preflight$`},
+		"run-plan query":       named("query"), "run-plan release": kernel("release"), "run-plan kernel": kernel("kernel"), "run-plan reason": reason("empty"),
+		"show-reservation reservation": named("reservation"), "cancel-reservation reservation": named("reservation"), "cancel-reservation reason": reason("empty"),
+		"pause name": name, "pause reason": reason(), "resume name": name, "usage from": period("from"), "usage to": period("to"),
+		"show-run run":      {Message: `^cannot find run ".*"(… \(\d+ bytes\))?: want a run's id, as run-suite and .certlab run list. show it$`, Accepts: []string{"unit"}},
+		"create-token name": line("name", "100", "empty"), // the service says what makes a name
+		"revoke-token name": line("name", "100"),
+		"backup path":       path("path", "empty"),
+		"restore path":      path("path"),
+		"repair backup":     path("backup", "empty"),
 	})
 	for _, r := range l.asked() {
-		require.Regexp(t, `^/api/v1/(machines\?limit=200|runs/[A-Za-z0-9]+|tokens(/[^/?#]+)?|admin/(backup|restore|repair))$`, r.Path)
+		require.Regexp(t, `^/api/v1/(machines\?limit=200(&query=[^/?#]+)?|machines/[^/?#]+(/(quarantine|return|power|console))?|dossiers\?dry_run=true|dossiers.csv|`+
+			`reservations(\?limit=200&state=open|/[^/?#]+(/cancel)?)?|pauses(\?name=[^/?#]*&scope=pool)?|incidents\?limit=200&open=true|usage|fleet|runs/[A-Za-z0-9]+|tokens(/[^/?#]+)?|admin/(backup|restore|repair))$`, r.Path)
 	}
 }
 
