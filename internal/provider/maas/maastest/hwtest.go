@@ -35,7 +35,7 @@ func (c *call) scriptsOf(kind, list, otherwise string) (names []string, complain
 // test begins hardware tests. The machine is its tester's until they are over.
 func (c *call) test() reply {
 	n := c.node
-	if !MayGo(n.Status, Testing) || n.Status == Testing {
+	if !MayGo(n.Status, Testing) || n.Status == Testing || n.Status == Commissioning {
 		return conflict("Unable to start machine testing; node is currently in the '%s' state", n.Status)
 	}
 	names, complaint := c.scriptsOf("testing", c.get("testing_scripts"), "commissioning")

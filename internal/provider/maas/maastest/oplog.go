@@ -84,3 +84,10 @@ func (r *Region) Violations() []string {
 	sort.Strings(all)
 	return all
 }
+
+// Undeclared returns the parameters that were read though Offered does not list them: for the region's own tests.
+func (r *Region) Undeclared() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return sortedKeys(r.undeclared)
+}

@@ -41,7 +41,7 @@ func (c *call) forcedErase() bool {
 func (c *call) letGo(n *node) {
 	c.interrupt(n)
 	n.AgentName, n.Netboot, n.OSystem, n.Series, n.Kernel, n.UserData, n.Locked = "", true, "", "", "", nil, false
-	if off := n.Power == "off" && n.Task == nil; off || n.manual() {
+	if off := n.Power == "off" && n.Task == nil; off || n.manual() || n.Owner == "" { // nobody's: it is Broken
 		c.released(n)
 		return
 	}
