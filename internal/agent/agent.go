@@ -45,6 +45,9 @@ type Options struct {
 	VMStatFile string           // counts what the kernel ended for want of memory
 	Limits     checkbox.Limits  // of commands of checkbox-cli that only ask it something
 
+	JournalCommand []string // what prints the journal; journalctl
+	PstoreDirs     []string // where the kernel's last words are; /sys/fs/pstore, and where systemd puts them
+
 	KeepFor   time.Duration // how long delivered files are kept; 7 days
 	KeepBytes int64         // how much of them; 2 GiB
 	KeepFree  int64         // bytes; while less is free nothing is kept; a tenth of the disk, at most 5 GiB
@@ -79,6 +82,12 @@ func (o *Options) defaults() {
 	}
 	if o.VMStatFile == "" {
 		o.VMStatFile = "/proc/vmstat"
+	}
+	if len(o.JournalCommand) == 0 {
+		o.JournalCommand = []string{"journalctl"}
+	}
+	if len(o.PstoreDirs) == 0 {
+		o.PstoreDirs = []string{"/sys/fs/pstore", "/var/lib/systemd/pstore"}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -123,6 +132,7 @@ type Agent struct {
 	controlAt  time.Time         // since when controller is what it is
 	problems   map[string]string // what a person should see to, by name
 	resends    map[resendKey]order.Resend
+	epoch      string // of the controller's data, as its last answer said
 	tool       *checkbox.Tool
 	problem    string
 	installing bool
@@ -212,7 +222,7 @@ func (a *Agent) serve(ctx context.Context) error {
 			stop()
 		}
 	})
-	for _, part := range []func(context.Context){a.install, a.work, a.poll, a.reportAll, a.deliverAll, a.resendAll, a.housekeep, a.dispatch} {
+	for _, part := range []func(context.Context){a.install, a.work, a.poll, a.reportAll, a.deliverAll, a.resendAll, a.tellStatus, a.housekeep, a.dispatch} {
 		wg.Go(func() { part(ctx) })
 	}
 	wg.Go(func() {
@@ -371,7 +381,10 @@ func (a *Agent) install(ctx context.Context) {
 			}
 			continue
 		}
-		tool, err := a.installOnce(ctx, desired, busy)
+		tool, err := a.installOnce(ctx, desired, busy || a.handedOver(desired))
+		if err == nil && !busy {
+			err = a.handOver(desired, tool)
+		}
 		if ctx.Err() != nil {
 			return
 		}

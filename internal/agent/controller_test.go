@@ -24,6 +24,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"certlab/internal/cert"
 	"certlab/internal/order"
 )
 
@@ -46,6 +47,11 @@ type testController struct {
 	gone     map[string]string // run → why it cannot be had
 	times    []string          // headers with the agent's time
 
+	statuses   []order.Status
+	lost       []string // runs whose machine was power-cycled
+	deployment *cert.Deployment
+	machine    cert.Provided
+
 	epoch string
 	again []string // runs that were forgotten
 	held  []order.HeldRun
@@ -63,7 +69,12 @@ func newController(t *testing.T) *testController {
 	mux.HandleFunc("POST /agent/v1/runs/{run}/finish", c.finish)
 	mux.HandleFunc("POST /agent/v1/runs/{run}/attempts/{attempt}/files/{hash}/gone", c.fileGone)
 	mux.HandleFunc("POST /agent/v1/held", c.takeHeld)
+	mux.HandleFunc("PUT /agent/v1/status", c.status)
 	c.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/enrol/v1/enrol" {
+			c.enrolment(w, r)
+			return
+		}
 		key := base64.StdEncoding.EncodeToString(r.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
 		c.mu.Lock()
 		c.times = append(c.times, r.Header.Get(order.TimeHeader))
@@ -142,7 +153,7 @@ func (c *testController) poll(w http.ResponseWriter, r *http.Request) {
 				p.Resend = append(p.Resend, w)
 			}
 		}
-		p.Epoch = c.epoch
+		p.Epoch, p.Lost = c.epoch, c.lost
 		c.mu.Unlock()
 		if len(p.Orders)+len(p.Cancel)+len(p.Resend) > 0 || time.Now().After(deadline) || r.Context().Err() != nil {
 			answer(w, p)
@@ -166,6 +177,48 @@ func (c *testController) report(w http.ResponseWriter, r *http.Request) {
 	}
 	c.reports[report.Run] = append(c.reports[report.Run], report)
 	answer(w, order.ReportAck{URL: c.server.URL + "/runs/" + report.Run})
+}
+
+func (c *testController) status(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fault("status 503") {
+		w.WriteHeader(503)
+		return
+	}
+	var s order.Status
+	if json.NewDecoder(r.Body).Decode(&s) != nil {
+		w.WriteHeader(400)
+		return
+	}
+	c.statuses = append(c.statuses, s)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// enrolment is POST /enrol/v1/enrol, by the controller's own rules.
+func (c *testController) enrolment(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var e order.Enrolment
+	if json.NewDecoder(r.Body).Decode(&e) != nil {
+		w.WriteHeader(400)
+		return
+	}
+	if c.fault("enrol 503") {
+		w.WriteHeader(503)
+		return
+	}
+	if err := cert.CheckEnrolment(*c.deployment, c.machine, e); err != nil {
+		w.WriteHeader(map[cert.Code]int{cert.Unauthorized: 401, cert.Forbidden: 403, cert.Rejected: 422}[cert.CodeOf(err)])
+		_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"code": string(cert.CodeOf(err)), "message": err.Error()}})
+		return
+	}
+	c.deployment.AgentKey = e.PublicKey
+	c.keys = append(c.keys, e.PublicKey)
+	if c.fault("answer lost") {
+		panic(http.ErrAbortHandler)
+	}
+	answer(w, order.Enrolled{Desired: order.AgentDesired{Checkbox: order.CheckboxSource{Source: "snap"}, Reserved: true}})
 }
 
 func (c *testController) head(w http.ResponseWriter, r *http.Request) {

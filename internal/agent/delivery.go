@@ -50,6 +50,7 @@ func (a *Agent) poll(ctx context.Context) {
 			continue
 		}
 		failures = 0
+		a.noteEpoch(p.Epoch)
 		a.trouble("clock", controller.clockTrouble())
 		if err := a.tellHeld(ctx, controller, p.Epoch); err != nil {
 			untold.say(a.opts.Log.Warn, "cannot tell the controller what is still here; it is tried again", "error", err)
@@ -57,6 +58,9 @@ func (a *Agent) poll(ctx context.Context) {
 			untold = complaint{}
 		}
 		a.wantAgain(p.Resend)
+		for _, id := range p.Lost {
+			a.wasLost(ctx, id)
+		}
 		taken := true
 		for _, o := range p.Orders {
 			if err := a.takeOrder(o); err != nil {
@@ -85,6 +89,16 @@ func (a *Agent) poll(ctx context.Context) {
 			// They are repeated until our report of them, or the file, has arrived.
 			sleep(ctx, min(a.opts.ReportEvery, time.Second))
 		}
+	}
+}
+
+// noteEpoch takes down of which data the controller speaks.
+func (a *Agent) noteEpoch(epoch string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.epoch != epoch {
+		a.epoch = epoch
+		a.notify()
 	}
 }
 
@@ -139,12 +153,24 @@ func (a *Agent) controllerState() string {
 // patience is how long to wait after the nth failure in a row, from 0, which was err: at least as long as the controller asks for, if that is
 // within our own limit.
 func (a *Agent) patience(n int, err error) time.Duration {
-	d := backoff(n, a.opts.RetryLimit)
+	d := backoff(n, a.retryLimit(err))
 	var answered *remoteError
 	if errors.As(err, &answered) {
 		d = max(d, min(answered.RetryAfter, a.opts.RetryLimit))
 	}
 	return d
+}
+
+// overLimit is how many times longer than others a deployed machine waits that the controller does not know (any more): its deployment is
+// over, most likely, and nobody is going to publish its key.
+const overLimit = 10
+
+// retryLimit is the longest time between two tries after err.
+func (a *Agent) retryLimit(err error) time.Duration {
+	if refused(err) && a.desiredNow().Deployment != "" {
+		return overLimit * a.opts.RetryLimit
+	}
+	return a.opts.RetryLimit
 }
 
 // whenReplaced calls stop when another controller takes the place of r, so that nobody waits for the old one's answer.
@@ -232,7 +258,8 @@ func (a *Agent) reportAll(ctx context.Context) {
 				if r.rec.Run.Delivered || r.rec.Dropped || r.reported >= r.version {
 					continue
 				}
-				if left := a.opts.ReportEvery - time.Since(r.lastTold); left > 0 {
+				// That the machine falls silent is said before it does.
+				if left := a.opts.ReportEvery - time.Since(r.lastTold); left > 0 && r.rec.Run.Progress.QuietSeconds == 0 {
 					if wait < 0 || left < wait {
 						wait = left
 					}

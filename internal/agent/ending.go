@@ -24,7 +24,7 @@ func (t *attempt) examine(ctx context.Context) (*results.Submission, error) {
 		return nil, fail(order.FailNoArchive, "Checkbox wrote no submission")
 	}
 	t.agent.touch(t.run, func(rec *record) {
-		rec.Run.Progress.Phase, rec.Run.Progress.CurrentJob = order.Exporting, ""
+		rec.Run.Progress.Phase, rec.Run.Progress.CurrentJob, rec.Run.Progress.QuietSeconds = order.Exporting, "", 0
 	})
 	f, err := os.Open(path)
 	if err != nil {
@@ -73,7 +73,7 @@ func (t *attempt) accept(sub *results.Submission) error {
 			rec.Run.CheckboxVersion = v
 		}
 		p := &rec.Run.Progress
-		p.JobsDone, p.CurrentJob = max(p.JobsDone, p.JobsPlanned), ""
+		p.JobsDone, p.CurrentJob, p.QuietSeconds = max(p.JobsDone, p.JobsPlanned), "", 0
 	})
 	return nil
 }
@@ -95,7 +95,7 @@ func (t *attempt) end(err error) error {
 	}
 	if err := t.agent.update(t.run, func(rec *record) {
 		rec.Step, rec.Verdict, rec.Run.Failure = stepEnding, state, failure_
-		rec.Run.Progress.Phase, rec.Run.Progress.CurrentJob = order.Delivering, ""
+		rec.Run.Progress.Phase, rec.Run.Progress.CurrentJob, rec.Run.Progress.QuietSeconds = order.Delivering, "", 0
 		if state != order.Completed {
 			rec.Run.Counts, rec.Run.BlockersFailed = nil, nil
 		}
@@ -140,10 +140,8 @@ func (t *attempt) finish() error {
 	}
 	var files []order.File
 	submission := ""
-	for _, f := range []struct {
-		kind order.FileKind
-		name string
-	}{{order.SubmissionFile, "submission.tar.xz"}, {order.ConsoleFile, "console"}, {order.SessionFile, "session.tar.gz"}} {
+	all := []spooled{{order.SubmissionFile, "submission.tar.xz"}, {order.ConsoleFile, "console"}, {order.SessionFile, "session.tar.gz"}}
+	for _, f := range append(all, t.evidence(t.dir(), spool)...) {
 		from, to := filepath.Join(t.dir(), f.name), filepath.Join(spool, f.name)
 		if info, err := os.Stat(from); err == nil && info.Mode().IsRegular() {
 			if info.Size() == 0 {
@@ -196,6 +194,12 @@ func (t *attempt) finish() error {
 	}
 	level("run ended", "run", id, "state", rec.Verdict, "counts", rec.Run.Counts, "failure", rec.Run.Failure)
 	return nil
+}
+
+// spooled is a file of an attempt.
+type spooled struct {
+	kind order.FileKind
+	name string
 }
 
 // saveSession writes the session's files to path.

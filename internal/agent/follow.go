@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -105,6 +106,7 @@ func (t *attempt) progress(c *checkbox.Console) {
 	p := rec.Run.Progress
 	planned := max(rec.Planned, c.Planned)
 	p.JobsPlanned, p.CurrentJob = planned, c.Job
+	p.QuietSeconds = int64(t.quietFor(&rec, c.Job) / time.Second)
 	if c.Planned > 0 {
 		p.JobsDone = min(planned, planned-c.Planned+c.Done)
 	}
@@ -121,6 +123,23 @@ func (t *attempt) progress(c *checkbox.Console) {
 		return
 	}
 	t.agent.touch(t.run, func(rec *record) { rec.Run.Progress = p })
+}
+
+// quietFor is how long the machine may keep silent because of a job.
+func (t *attempt) quietFor(rec *record, job string) time.Duration {
+	i := slices.IndexFunc(t.jobs, func(j checkbox.Job) bool { return j.ID == job })
+	if i < 0 {
+		return 0
+	}
+	desired := t.agent.desiredNow()
+	return checkbox.Quiet(t.jobs[i], func(name string) string {
+		for _, environment := range []map[string]string{rec.Run.Spec.Environment, rec.SiteEnvironment, desired.Environment} {
+			if value, ok := environment[name]; ok {
+				return value
+			}
+		}
+		return ""
+	})
 }
 
 // A follower reads what is appended to a console.

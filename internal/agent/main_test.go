@@ -179,6 +179,7 @@ func newRig(t *testing.T, path string) *rig {
 	g := &rig{t: t, dir: filepath.Join(dir, "agent"), log: filepath.Join(dir, "log")}
 	g.opts = Options{Dir: g.dir, BootIDFile: filepath.Join(dir, "boot_id"), Binary: program(t, quickly+`"$@"`, "self="+testBinary(t)),
 		Grace: 2 * time.Second, RebootGrace: 200 * time.Millisecond, RestartGrace: 200 * time.Millisecond, Interval: 50 * time.Millisecond,
+		JournalCommand: []string{"/bin/false"}, PstoreDirs: []string{filepath.Join(dir, "pstore")},
 		ReportEvery: 20 * time.Millisecond, RetryLimit: 100 * time.Millisecond, PollWait: time.Second}
 	g.boot("boot-1")
 	require.NoError(t, os.MkdirAll(g.dir, 0o700))

@@ -135,6 +135,7 @@ func (t *attempt) writeLauncher(spec order.Spec) error {
 		manifest = make(map[string]string)
 	}
 	maps.Copy(manifest, rec.Manifest)
+	a.touch(t.run, func(rec *record) { rec.Run.NoManifest = noManifest(manifest) })
 	maps.Copy(environment, spec.Environment)
 	secrets, err := readSecretEnvironment(desired.SecretEnvFile)
 	if err != nil {
@@ -257,6 +258,11 @@ func (t *attempt) begin(cmd checkbox.Command) error {
 	rec := t.rec()
 	if t.tool.Capabilities.Resume == checkbox.ResumeByLauncher || rec.Run.Origin == order.FromInteractive {
 		// It would go on with whatever incomplete session is newest, or ask the person about each.
+		if desired.Reserved {
+			if err := t.spareSessions(); err != nil {
+				return err
+			}
+		}
 		ids, err := checkbox.SetAside(a.opts.SessionsDir, t.description())
 		if err != nil {
 			return fail(order.FailCheckbox, "%v", err)

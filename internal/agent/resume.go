@@ -53,6 +53,9 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 	cause := "killed"
 	if before != a.bootID {
 		cause = "reboot"
+		if !expected {
+			t.collect(ctx, rec.Start, before)
+		}
 	} else {
 		// The machine may be on its way down: Checkbox must not be started into that.
 		grace := a.opts.RestartGrace

@@ -63,6 +63,8 @@ type run struct {
 	failures int           // of deliveries in a row
 	retryAt  time.Time     // when to try again to deliver it
 	wake     chan struct{} // has room for one: cancel was asked for
+
+	told map[string]bool // boots of which the controller said that the machine was lost before them
 }
 
 // maxQueue is how many runs may wait.
@@ -209,6 +211,7 @@ func (a *Agent) addOrder(origin order.Origin, o order.Order) (order.Run, error) 
 	r := &run{wake: make(chan struct{}, 1), version: 1, rec: record{Step: stepQueued, Number: a.nextNumber(), Manifest: o.Manifest, SiteEnvironment: o.SiteEnvironment, Run: order.Run{Report: order.Report{
 		Run: id, Attempt: 1, Sequence: 1, Origin: origin, Created: created, State: order.Queued, Spec: spec, BootID: a.bootID,
 	}}}}
+	r.rec.Run.NoManifest = noManifest(o.Manifest, a.desired.Manifest)
 	err := makeDir(a.runDir(id))
 	if err == nil {
 		err = writeJSON(filepath.Join(a.runDir(id), askedFile), &r.rec, 0o600)
@@ -225,6 +228,15 @@ func (a *Agent) addOrder(origin order.Origin, o order.Order) (order.Run, error) 
 	a.notify()
 	a.opts.Log.Info("run queued", "run", id, "plan", spec.Plan, "origin", origin)
 	return a.view(r), nil
+}
+
+// noManifest is what a report says of whether there are manifest entries.
+func noManifest(of ...map[string]string) *bool {
+	none := true
+	for _, m := range of {
+		none = none && len(m) == 0
+	}
+	return &none
 }
 
 // nextNumber is the number of the run that is asked for next. a.mu must be held.

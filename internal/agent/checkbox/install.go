@@ -53,6 +53,9 @@ func runUnprotected(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
+// RunUnprotected is cmd.Run for a program that the kernel may kill when memory is short, as it may any other.
+func RunUnprotected(cmd *exec.Cmd) error { return runUnprotected(cmd) }
+
 // Installer installs Checkbox and keeps its own remote agent, which obeys anybody on the network as root, from running.
 type Installer struct {
 	Run      Runner

@@ -256,7 +256,7 @@ func SetAside(dir, keep string) ([]string, error) {
 		if !s.Incomplete || s.Description == keep && keep != "" {
 			continue
 		}
-		if s.Title == listingTitle {
+		if s.Listing() {
 			s.Remove() // made by list-bootstrapped, worth nothing
 			continue
 		}
@@ -286,6 +286,9 @@ func SetAside(dir, keep string) ([]string, error) {
 
 // listingTitle is the title of the sessions that list-bootstrapped makes.
 const listingTitle = "checkbox-listing-ephemeral"
+
+// Listing reports whether list-bootstrapped made the session, which is worth nothing.
+func (s Session) Listing() bool { return s.Title == listingTitle }
 
 // RemoveListings removes the sessions that list-bootstrapped leaves behind, as of an hour ago: a younger one may still be in use.
 func RemoveListings(dir string) {
