@@ -19,6 +19,7 @@ import (
 	"certlab/internal/order"
 	"certlab/internal/server/route"
 	"certlab/internal/server/web"
+	"certlab/internal/sqlite"
 )
 
 var update = flag.Bool("update", false, "write docs/reference/access.md anew")
@@ -57,6 +58,12 @@ func (c caller) expected(rt route.Route) string {
 	}
 	switch rt.Access {
 	case route.Open:
+		switch {
+		case rt.Path == "/enrol/v1/enrol" && c.agent != "":
+			return refused // the key to enrol is not that of the client certificate
+		case strings.HasPrefix(rt.Path, "/enrol/"):
+			return nobody // the credential is a deployment's token, which none of them has
+		}
 		return served
 	case route.Agent:
 		switch {
@@ -126,7 +133,7 @@ func newAccessLab(t *testing.T) *accessLab {
 	ack := own.deliver(run, sample(t, "v5.0.0-odd.tar.xz")) // it has attachments
 	indexed(t, l.person(cert.Viewer), ack.Submission)
 	l.values = strings.NewReplacer("{run}", run, "{attempt}", "1", "{sha256}", ack.SHA256, "{machine}", "node0", "{submission}", ack.Submission,
-		"{index}", "0", "{token}", "viewer", "{$}", "")
+		"{index}", "0", "{token}", "viewer", "{zone}", "z1", "{reservation}", l.reservation(), "{architecture}", "amd64", "{$}", "")
 	report, err := json.Marshal(running(run, 2))
 	require.NoError(t, err)
 	finish, err := json.Marshal(finished(running(run, 2)))
@@ -174,6 +181,13 @@ func newAccessLab(t *testing.T) *accessLab {
 		}
 	}
 	return l
+}
+
+// reservation stores one that is over.
+func (l *accessLab) reservation() string {
+	v := cert.Reservation{ID: cert.NewID(cert.ReservationID, time.Now()), Kind: cert.ReserveManual, State: cert.ReservationEnded, Holder: "ada", Created: now()}
+	require.NoError(l.t, l.service.db.ChangeFleet(l.t.Context(), func(tx *sqlite.FleetTx) error { return tx.AddReservation(v) }))
+	return v.ID
 }
 
 // secret makes a token and returns its secret.
@@ -259,6 +273,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 			switch {
 			case rt.Path == "/logout" && logins[c.name] != "":
 				as.cookie = logins[c.name]
+			case rt.Path == "/api/v1/pauses" && rt.Method == http.MethodDelete:
+				path += "?scope=zone&name=nowhere"
 			case rt.Method == http.MethodDelete:
 				path = "/api/v1/tokens/" + cert.NewID(cert.TokenID, time.Now()) // nobody's
 			}
@@ -269,6 +285,9 @@ func TestWhoMayDoWhat(t *testing.T) {
 			switch {
 			case want == served && rt.Method == http.MethodDelete:
 				require.Equal(t, http.StatusNotFound, resp.StatusCode, name) // let in, and then there is no such token
+			case want == served && strings.HasSuffix(rt.Path, "/console"):
+				require.Equal(t, http.StatusNotFound, resp.StatusCode, name) // let in, and then there is none
+				require.Contains(t, string(text), "there is no console log of node0", name)
 			case want == served && (rt.Path == "/login" && rt.Method == "POST" || rt.Path == "/api/v1/tokens/redeem"):
 				require.Contains(t, []int{http.StatusUnauthorized, http.StatusBadRequest}, resp.StatusCode, name) // these refuse the secret, not the caller
 			case want == served && rt.Path == "/logout":
