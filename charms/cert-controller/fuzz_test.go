@@ -18,7 +18,11 @@ func FuzzOptions(f *testing.F) {
 		require.NoError(f, err)
 		return text
 	}
-	good := options{Port: 8443, BindAddress: "10.0.0.1", ExternalURL: "https://lab.example.com", SiteName: "Lab", MinFreeSpace: 100, RetentionDays: 90, MaxSubmissionSize: 512, LogLevel: "info"}
+	good := options{Port: 8443, BindAddress: "10.0.0.1", ExternalURL: "https://lab.example.com", SiteName: "Lab", MinFreeSpace: 100, RetentionDays: 90, MaxSubmissionSize: 512, LogLevel: "info",
+		MAASPools: "lab, big iron", MAASProtectedPools: "customers", MAASQuarantinePool: "broken", MAASQuarantineTag: "certlab-quarantine", MAASErase: "customers=full, quick",
+		DefaultRelease: "noble", MaxReservationHours: 72, MaxExtensions: 10, MaxMachinesPerPerson: 10, ReminderMinutes: 30, SilenceMinutes: 15, PowerCycles: 3, QuarantineAfter: 3,
+		FleetLimits: "boot-minutes: 30\nmax-tries: 5\n", WebhookURL: "https://chat.example.com/?a=b", APTMirror: "http://mirror.lab/ubuntu",
+		DeployedCheckboxSource: "snap", DeployedCheckboxChannel: "24.04/stable"}
 	fuzztest.Run(f, 800, [][]byte{seed(good), seed(options{}), seed(options{Port: 1, LogLevel: "debug", BindAddress: "::"})}, func(t *testing.T, data []byte) {
 		var o options
 		if json.Unmarshal(data, &o) != nil {
@@ -34,6 +38,32 @@ func FuzzOptions(f *testing.F) {
 		}
 		require.Positive(t, d.Port)
 		require.Less(t, d.Port, 1<<16)
-		require.False(t, strings.ContainsAny(d.SiteName+d.BindAddress+d.ExternalURL, "\n\x00"), "%+v", d)
+		f := d.Fleet
+		texts := []string{d.SiteName, d.BindAddress, d.ExternalURL, f.MAAS.QuarantinePool, f.MAAS.QuarantineTag, f.Limits.Release, f.Webhook.URL, f.Mirror, f.Checkbox.Channel}
+		texts = append(append(append(texts, f.MAAS.Pools...), f.MAAS.ProtectedPools...), f.Checkbox.ExtraPackages...)
+		require.False(t, strings.ContainsAny(strings.Join(texts, ""), "\n\x00"), "%+v", d)
+		require.Positive(t, f.Limits.MaxHours)
+		require.GreaterOrEqual(t, f.Limits.BootMinutes, 0)
+	})
+}
+
+// FuzzCredentials: whatever a secret has, it is a region and a key, or a sentence that shows nothing of the key.
+func FuzzCredentials(f *testing.F) {
+	seeds := [][]byte{[]byte(region + "\n" + firstKey + "\n"), []byte("https://maas.lab/MAAS/api/2.0/\na:b:c\n-----BEGIN CERTIFICATE-----"), []byte("http://[::1]:5240/MAAS\na:b\n")}
+	fuzztest.Run(f, 800, seeds, func(t *testing.T, data []byte) {
+		url, rest, _ := strings.Cut(string(data), "\n")
+		key, ca, _ := strings.Cut(rest, "\n")
+		c, p := checkCredentials(url, key, ca)
+		if p != "" {
+			require.Zero(t, c)
+			fuzztest.Error(t, hooks.Blocked("%s", p))
+			if key = strings.TrimSpace(key); len(key) > 5 && strings.Count(key, ":") < 2 {
+				require.NotContains(t, strings.ReplaceAll(string(p), "such as "+exampleURL, ""), key)
+			}
+			return
+		}
+		require.True(t, strings.HasSuffix(c.url, "/MAAS"), c.url)
+		require.NotContains(t, c.url+c.key, "\n")
+		require.Equal(t, 2, strings.Count(c.key, ":"))
 	})
 }
