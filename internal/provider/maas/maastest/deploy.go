@@ -41,9 +41,6 @@ func (c *call) deploy() reply {
 			return text(400, "Invalid base64 user_data")
 		}
 	}
-	if c.yes("ephemeral_deploy") && c.before(3, 5) {
-		return text(400, "ephemeral_deploy is not known to MAAS %s", c.options.Version)
-	}
 	if c.faulty(n, RackGone) {
 		return c.noRack(n)
 	}
@@ -62,13 +59,6 @@ func (c *call) deploy() reply {
 	answer := c.document(n)
 	c.after = append(c.after, func() { c.power(n, task{Action: "on", Then: "deploy-pxe"}) })
 	return answer
-}
-
-// before tells whether the region is older than a version.
-func (r *Region) before(major, minor int) bool {
-	var a, b int
-	_, _ = fmt.Sscanf(r.options.Version, "%d.%d", &a, &b)
-	return a < major || a == major && b < minor
 }
 
 // monitorEvery is how often MAAS looks for what has timed out.
@@ -206,7 +196,11 @@ func (r *Region) bootedFromDisk(n *node) {
 }
 
 func (r *Region) diskBoot(n *node) {
-	if n.On && n.Installed {
+	switch {
+	case !n.On || !n.Installed:
+	case n.Status == Deploying: // it was switched off before its first boot was over
+		r.deployed(n)
+	default:
 		r.bootedFromDisk(n)
 	}
 }

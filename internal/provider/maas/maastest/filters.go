@@ -15,6 +15,7 @@ func (c *call) visible() []*node {
 	var nodes []*node
 	for _, n := range c.state.Nodes {
 		if view.may(c.user, n) {
+			c.poll(n)
 			nodes = append(nodes, n)
 		}
 	}

@@ -67,16 +67,19 @@ func (r *Region) FetchedUserData(systemID string) {
 }
 
 // PowerChanged says that a machine has gone on or off without the region: somebody has pressed its button, or it has shut itself down. The
-// region learns it at its next query.
+// region learns it when it next asks the BMC, which it does every five minutes. Without a Host a machine that comes on boots.
 func (r *Region) PowerChanged(systemID string, on bool) {
 	defer r.tell()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := r.nodes[systemID]; n != nil {
+		r.poll(n) // what was so until now it has learnt already
 		n.On = on
 		n.revision++
-		if on && n.manual() && n.Status == Deploying && !n.Installed {
-			r.deployPXE(n)
+		if on {
+			r.starts(n)
+		} else {
+			r.halt(n)
 		}
 	}
 }

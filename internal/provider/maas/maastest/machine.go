@@ -80,10 +80,11 @@ type node struct {
 	OwnerData        map[string]string
 	Locked           bool
 
-	Power string // as the region last knew: on, off, error, unknown
-	On    bool   // what is true
-	Task  *task  // the power action in progress
-	Next  *task  // and what comes after it
+	Power     string // as the region last knew: on, off, error, unknown
+	PowerSeen time.Time
+	On        bool  // what is true
+	Task      *task // the power action in progress
+	Next      *task // and what comes after it
 
 	OSystem, Series, Kernel, LastOS, LastSeries, LastKernel string
 	Ephemeral                                               bool
@@ -138,7 +139,7 @@ func (r *Region) AddMachine(m Machine) string {
 	}
 	serial := len(r.state.Nodes) + 1
 	m = m.orDefault(serial, r.options.Racks[0])
-	n := &node{Machine: m, ID: serial, Power: "unknown", Netboot: true, OwnerData: map[string]string{}, StatusSince: r.clock.Now()}
+	n := &node{Machine: m, ID: serial, Power: "unknown", Netboot: true, OwnerData: map[string]string{}, StatusSince: r.clock.Now(), PowerSeen: r.clock.Now()}
 	for i := range n.Disks {
 		n.Disks[i].ID = r.serial()
 	}
@@ -284,7 +285,7 @@ func (r *Region) Change(systemID string, f func(*MachineState)) {
 	}
 	n.Status, n.Owner, n.AgentName, n.Locked, n.Power, n.On, n.StatusMessage = s.Status, s.Owner, s.AgentName, s.Locked, s.Power, s.On, s.StatusMessage
 	n.Pool, n.Zone, n.Tags, n.Series, n.Kernel = s.Pool, s.Zone, s.Tags, s.Series, s.Kernel
-	n.OwnerData, n.Netboot = maps.Clone(s.OwnerData), s.Netboot
+	n.OwnerData, n.Netboot, n.PowerSeen = maps.Clone(s.OwnerData), s.Netboot, r.clock.Now()
 	if n.OwnerData == nil {
 		n.OwnerData = map[string]string{}
 	}

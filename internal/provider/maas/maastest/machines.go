@@ -40,7 +40,10 @@ func (c *call) isRegistered() reply {
 	return reply{status: 200, contentType: textJSON, body: []byte(strconv.FormatBool(found))}
 }
 
-func (c *call) readMachine() reply { return c.document(c.node) }
+func (c *call) readMachine() reply {
+	c.poll(c.node)
+	return c.document(c.node)
+}
 
 // updateMachine changes what an administrator may. A field that the form does not have stays.
 func (c *call) updateMachine() reply {

@@ -103,15 +103,70 @@ func (r *Region) powered(n *node, err error) {
 	}
 	n.Task = nil
 	if !n.manual() {
-		n.Power = t.Action
+		n.Power, n.PowerSeen = t.Action, r.clock.Now()
 	}
 	r.note(n, debug("Node powered "+t.Action), "", "")
+	if !n.On {
+		r.halt(n)
+	}
 	if t.Then != "" {
 		r.steps[t.Then](r, n)
-	} else if t.Action == "on" && t.Disk && r.options.Host == nil && n.On && n.Installed {
-		r.after(n, r.options.Timings.Boot, "disk-boot")
+	} else if t.Action == "on" && n.On {
+		r.starts(n)
 	}
 	r.followUp(n)
+}
+
+// halt: a machine without power does nothing more. What it was doing times out, or is begun anew once it has power.
+func (r *Region) halt(n *node) {
+	r.cancel(n, "disk-boot", "deploy-install", "deploy-configure", "deploy-fail", "deploy-reboot", "deploy-boot", "erase-fail", "erase-done",
+		"test-done", "commission-done", "rescue-in")
+}
+
+// starts is what a machine does that has got power without any plan: it boots from its disk if it has been installed, else from the network,
+// where what was begun is begun anew.
+func (r *Region) starts(n *node) {
+	r.halt(n)
+	switch {
+	case n.Status == Deploying && !n.Installed:
+		r.deployPXE(n)
+	case n.Status == DiskErasing:
+		r.eraseStart(n)
+	case n.Status == Testing:
+		r.testStart(n)
+	case n.Status == Commissioning:
+		r.commissionStart(n)
+	case n.Status == EnteringRescueMode:
+		r.rescueBoot(n)
+	case n.Installed && r.options.Host == nil:
+		r.after(n, r.options.Timings.Boot, "disk-boot")
+	}
+}
+
+// pollEvery is how often MAAS asks each BMC by itself.
+const pollEvery = 5 * time.Minute
+
+// poll is that: done when somebody looks, so that an idle machine costs nothing.
+func (r *Region) poll(n *node) {
+	now := r.clock.Now()
+	if now.Sub(n.PowerSeen) < pollEvery || n.Task != nil || n.manual() || n.Status == StatusNew {
+		return
+	}
+	n.PowerSeen = now
+	before := n.Power
+	switch {
+	case r.faulty(n, RackGone):
+		n.Power = "unknown"
+	case r.faulty(n, BMCRefuses), r.faulty(n, BMCHangs):
+		if n.Power = "error"; before != n.Power {
+			r.note(n, warning("Failed to query node's BMC"), "", "Connection was refused by other side: "+refusedText+".")
+		}
+	default:
+		r.knows(n, n.On)
+	}
+	if n.Power != before {
+		n.revision++
+	}
 }
 
 // followUp starts the power action that has waited for another.
@@ -145,7 +200,7 @@ func (r *Region) powerFailedWith(n *node, why string) {
 func (r *Region) powerQuery(n *node) {
 	if r.faulty(n, BMCRefuses) || r.faulty(n, BMCHangs) {
 		r.note(n, warning("Failed to query node's BMC"), "", "Connection was refused by other side: "+refusedText+".")
-		n.Power = "error"
+		n.Power, n.PowerSeen = "error", r.clock.Now()
 		return
 	}
 	if r.options.Host == nil && !n.manual() {
@@ -158,7 +213,7 @@ func (r *Region) knows(n *node, on bool) string {
 	if lie := r.fault(n, BMCLies); lie != nil && lie.Says != "" {
 		on = lie.Says == "on"
 	}
-	n.Power = "off"
+	n.Power, n.PowerSeen = "off", r.clock.Now()
 	if on {
 		n.Power = "on"
 	}

@@ -97,7 +97,10 @@ func (c *call) releaseMany() reply {
 	}
 	ids := []string{}
 	for _, n := range nodes {
+		before, owner := n.Status, n.Owner
 		c.letGo(n)
+		c.record(Entry{User: c.user.Name, Token: c.key.Token, Op: c.route.op(), SystemID: n.SystemID, Before: before, After: n.Status,
+			OwnerBefore: owner, OwnerAfter: n.Owner, HTTP: 200, Comment: c.get("comment")})
 		ids = append(ids, n.SystemID)
 		n.revision++
 	}
