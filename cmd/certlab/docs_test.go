@@ -14,6 +14,32 @@ import (
 // shown is a command that a document shows, in a console block or indented, without the comment behind it.
 var shown = regexp.MustCompile(`(?m)^(?:\$ |    )(?:build/bin/)?certlab (.*?)(?:\s+#.*|\s+\|.*)?$`)
 
+// words splits a command as a shell does, as far as documents need it: at spaces that are in no quotes.
+func words(command string) (out []string) {
+	word, quote, in := strings.Builder{}, rune(0), false
+	for _, c := range command {
+		switch {
+		case c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, in = c, true
+		case quote == 0 && c == ' ':
+			if in {
+				out = append(out, word.String())
+			}
+			word.Reset()
+			in = false
+		default:
+			word.WriteRune(c)
+			in = true
+		}
+	}
+	if in {
+		out = append(out, word.String())
+	}
+	return out
+}
+
 // synopsis is one line of the local lab's reference.
 var synopsis = regexp.MustCompile(`(?m)^certlab (lab [a-z]+|juju)\b`)
 
@@ -40,7 +66,7 @@ func TestCommandsInTheDocumentationAreUnderstood(t *testing.T) {
 		require.NoError(t, err)
 		for _, m := range shown.FindAllStringSubmatch(string(text), -1) {
 			commands++
-			require.NoError(t, parse(strings.Fields(m[1])), "%s: certlab %s", path, m[1])
+			require.NoError(t, parse(words(m[1])), "%s: certlab %s", path, m[1])
 		}
 		for _, m := range synopsis.FindAllStringSubmatch(string(text), -1) {
 			lab++

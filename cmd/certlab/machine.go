@@ -120,7 +120,7 @@ func (f formatFlag) showMachine(std streams, m cert.MachineDetail, err error) er
 	if err != nil || f.json() {
 		return f.write(std, m, err)
 	}
-	rows := [][]string{{"Hostname", m.Hostname}, {"Id", m.ID}, {"State", string(m.State)}}
+	rows := [][]string{{"Hostname", m.Hostname}, {"Id", m.ID}, {"Key", m.Key}, {"State", string(m.State)}}
 	more := func(name, text string) {
 		if text != "" {
 			rows = append(rows, []string{name, text})
