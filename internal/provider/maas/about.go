@@ -24,21 +24,17 @@ func (p *Provider) About(ctx context.Context) (cert.About, error) {
 	if err != nil {
 		return cert.About{}, err
 	}
-	p.mu.Lock()
-	p.me = nil // an administrator may have become an ordinary user
-	p.mu.Unlock()
-	if _, err := p.whoami(ctx, "ask MAAS whose the key is"); err != nil {
+	// Even if it is known: an ordinary user may have become an administrator.
+	me, err := p.askWho(ctx, "ask MAAS whose the key is")
+	if err != nil {
 		return cert.About{}, err
 	}
-	about := cert.About{Kind: "maas", URL: p.url, Version: v.text}
+	about := cert.About{Kind: "maas", URL: p.url, Version: v.text, User: me.name, Admin: me.admin}
 	if v.atLeast(3, 5) {
 		about.Supported = append(about.Supported, "ephemeral-deploy")
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.me != nil {
-		about.User, about.Admin = p.me.name, p.me.admin
-	}
 	about.Missing = missing(about.Admin, p.denied)
 	return about, nil
 }
@@ -62,11 +58,19 @@ func (p *Provider) version(ctx context.Context, doing string) (version, error) {
 // whoami returns the key's user. It is asked once per key, and by About.
 func (p *Provider) whoami(ctx context.Context, doing string) (string, error) {
 	p.mu.Lock()
-	me, key := p.me, p.key
+	me := p.me
 	p.mu.Unlock()
 	if me != nil {
 		return me.name, nil
 	}
+	found, err := p.askWho(ctx, doing)
+	return found.name, err
+}
+
+func (p *Provider) askWho(ctx context.Context, doing string) (user, error) {
+	p.mu.Lock()
+	key := p.key
+	p.mu.Unlock()
 	var found user
 	err := p.do(ctx, call{op: "whoami", doing: doing, ask: func(api gomaas.APIClient) error {
 		u, err := (&gomaas.Users{APIClient: api}).Whoami()
@@ -74,18 +78,18 @@ func (p *Provider) whoami(ctx context.Context, doing string) (string, error) {
 		return err
 	}})
 	if err != nil {
-		return "", err
+		return user{}, err
 	}
 	if found.name == "" {
 		// Taken for a name, it would make machines without an owner this lab's.
-		return "", cert.ProviderErrorf(cert.ProviderBroken, "cannot %s: MAAS at %s does not say whose the key is", doing, p.url)
+		return user{}, cert.ProviderErrorf(cert.ProviderBroken, "cannot %s: MAAS at %s does not say whose the key is", doing, p.url)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if key == p.key {
 		p.me = &found
 	}
-	return found.name, nil
+	return found, nil
 }
 
 // admin reports whether the key's user is an administrator, as far as is known.

@@ -2,6 +2,7 @@ package maas
 
 import (
 	"context"
+	"regexp"
 	"strings"
 
 	"certlab/internal/cert"
@@ -42,6 +43,9 @@ func (p *Provider) SetPool(ctx context.Context, id, pool string) error {
 	return move()
 }
 
+// tagName is what MAAS takes for a tag.
+var tagName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
+
 // Tag gives a machine of this lab, or of nobody, a tag, or takes it away. A tag that there is not is made.
 func (p *Provider) Tag(ctx context.Context, id, tag string, on bool) error {
 	ctx, cancel := p.within(ctx, p.limits.Answer)
@@ -50,7 +54,7 @@ func (p *Provider) Tag(ctx context.Context, id, tag string, on bool) error {
 	if !on {
 		doing = "take tag " + quoted(tag) + " from " + p.name(id)
 	}
-	if !identifier.MatchString(tag) {
+	if !tagName.MatchString(tag) || strings.Trim(tag, ".") == "" {
 		return cert.ProviderErrorf(cert.ProviderInvalid, "cannot %s: tags are made of letters, digits, -, _ and .", doing)
 	}
 	asked := false
