@@ -98,7 +98,10 @@ func (p *initProcess) startCloud() {
 		return
 	}
 	defer null.Close()
-	_, err = p.r.start(command{argv: []string{insideExe}, name: appletCloud, files: [3]uintptr{null.Fd(), os.Stderr.Fd(), os.Stderr.Fd()}, umask: -1})
+	_, err = p.r.start(command{
+		argv: []string{insideExe}, name: appletCloud, env: []string{"PATH=" + defaultPath, "LANG=C.UTF-8"}, umask: -1,
+		files: [3]uintptr{null.Fd(), os.Stderr.Fd(), os.Stderr.Fd()},
+	})
 	if err != nil {
 		p.m.logf("machine: cannot start cloud-init: %v", err)
 	}

@@ -33,6 +33,7 @@ func TestLab(t *testing.T) {
 		{"deploy settles with every unit active and enrolled", testDeploy},
 		{"list-suites names our plans", testListSuites},
 		{"a one-time code becomes a token, once", testLogin},
+		{"Fault: a provisioned machine hangs in a job", testBeginHang},
 		{"run-suite's counts are those of the stored submission", testRunSuite},
 		{"three machines run at once", testThreeMachines},
 		{"an unknown plan fails and names the nearest", testUnknownPlan},
@@ -41,6 +42,9 @@ func TestLab(t *testing.T) {
 		{"an engineer starts a run at the controller", testOrder},
 		{"a reboot in a noreturn job goes on and passes", testReboot},
 		{"a power cut in a job is resumed and not a pass", testPowerCut},
+		{"a machine is reserved, extended and given back, and another runs a plan, as the tutorial shows", testReserveTranscript},
+		{"Fault: the controller is killed while it provisions and releases", testKilledWhileProvisioning},
+		{"Fault: the machine that hung is power-cycled and its run delivered", testEndHang},
 		{"Fault: three machines are in the middle of a run", testBeginFaults},
 		{"Fault: Pebble is killed in the middle of a run and comes back", testPebbleKilled},
 		{"Fault: dispatch is killed while run-suite waits", testDispatchKilled},
@@ -98,6 +102,10 @@ func (l *lab) bundle(t *testing.T) string {
 		switch name {
 		case "cert-controller":
 			options["port"] = freePort(t)
+			options["deployed-checkbox-source"], options["deployed-checkbox-path"] = "path", l.checkbox(t)
+			options["reminder-minutes"] = 1
+			options["fleet-limits"] = "silence-seconds: 90"
+			app["resources"] = map[string]any{"site-programs": l.site(t)}
 		case "checkbox":
 			options["checkbox-source"] = "path"
 			options["checkbox-path"] = l.checkbox(t)

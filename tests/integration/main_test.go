@@ -30,6 +30,7 @@ type lab struct {
 	root    string   // of the repository
 	config  string   // XDG_CONFIG_HOME of the certlab client
 	faults  *faults  // what the steps about faults share
+	hang    string   // reservation of the machine that hangs
 }
 
 // result of a command.
