@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"certlab/internal/cert"
@@ -31,7 +32,7 @@ func (l *Lab) check(ctx context.Context, g *ledger, log io.Writer) ([]string, er
 			fmt.Fprintf(log, "not settled: %s\n", what)
 		}
 		if ctx.Err() != nil {
-			violate("leaked: %s", what)
+			violate("leaked: %s: %s", what, l.Describe(context.WithoutCancel(ctx), what[:strings.IndexByte(what, ' ')]))
 			break
 		}
 	}
@@ -133,7 +134,7 @@ func (l *Lab) checkLogs(ctx context.Context, violate func(string, ...any)) {
 				}
 				open = e.Deployment
 				taken++
-			case "returned":
+			case "released":
 				open = ""
 			}
 		}

@@ -14,7 +14,7 @@ func (l *Lab) Soak(ctx context.Context, seed uint64, workers int, length, betwee
 	g := &ledger{asked: map[string]*asked{}}
 	working, end := context.WithTimeout(ctx, length)
 	defer end()
-	settle, over := context.WithTimeout(ctx, length+5*time.Minute)
+	settle, over := context.WithTimeout(ctx, length+2*time.Minute)
 	defer over()
 	var all sync.WaitGroup
 	for n := range workers {
