@@ -108,3 +108,23 @@ func (l *lab) shell(t *testing.T, command string) string {
 	}
 	return strings.TrimPrefix(out.String(), "\n")
 }
+
+func TestTranscriptsAreHeldToWhatIsPrinted(t *testing.T) {
+	t.Parallel()
+	e := exchange{output: []string{"…", "State    ready", "Until  …", "URL  https://…"}}
+	for text, same := range map[string]bool{
+		"State ready\nUntil now\nURL https://x\n":                    true,
+		"waiting\nstill\nState ready\nUntil 2026\nURL https://x/y\n": true,
+		"State failed\nUntil now\nURL https://x\n":                   false,
+		"State ready\nUntil now\nURL https://x\nmore\n":              false,
+		"State ready\nURL https://x\n":                               false,
+	} {
+		require.Equal(t, same, e.pattern().MatchString(text), text)
+	}
+	require.True(t, exchange{}.pattern().MatchString(""))
+	require.False(t, exchange{}.pattern().MatchString("something\n"))
+
+	path := filepath.Join(t.TempDir(), "doc.md")
+	require.NoError(t, os.WriteFile(path, []byte("text\n```console\n$ one  # why\nout\n$ two\n```\n$ not this\n```yaml\n$ nor this\n```\n"), 0o600))
+	require.Equal(t, transcript{{command: "one", output: []string{"out"}}, {command: "two"}}, readTranscript(t, path))
+}
