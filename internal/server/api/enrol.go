@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -76,6 +77,9 @@ const (
 	maxHeldRuns   = 10000
 )
 
+// localRun is what a run is called on its machine. One with a name that nobody gives to runs here is held by the machine all the same.
+var localRun = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+
 // AgentStatus is PUT /agent/v1/status.
 func (a *API) AgentStatus(w http.ResponseWriter, r *route.Request) error {
 	var s order.Status
@@ -85,14 +89,14 @@ func (a *API) AgentStatus(w http.ResponseWriter, r *route.Request) error {
 	for _, text := range []*string{&s.BootID, &s.Release, &s.Kernel, &s.Version, &s.CheckboxVersion, &s.Problem} {
 		*text = clip(*text, maxStatusText)
 	}
-	if s.Running != "" && !cert.ValidID(cert.RunID, s.Running) {
+	if s.Running != "" && !localRun.MatchString(s.Running) {
 		return cert.Errorf(cert.Rejected, "cannot use run id %q", clip(s.Running, 100))
 	}
 	if len(s.Undelivered) > maxHeldRuns {
 		return cert.Errorf(cert.Rejected, "cannot take down that %d runs are not delivered: at most %d are", len(s.Undelivered), maxHeldRuns)
 	}
 	for _, id := range s.Undelivered {
-		if !cert.ValidID(cert.RunID, id) {
+		if !localRun.MatchString(id) {
 			return cert.Errorf(cert.Rejected, "cannot use run id %q", clip(id, 100))
 		}
 	}
