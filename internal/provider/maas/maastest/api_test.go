@@ -208,6 +208,55 @@ func TestASavedRegionGoesOnWhereItWas(t *testing.T) {
 	})
 }
 
+func TestWhatNobodyShouldHaveDoneIsRemembered(t *testing.T) {
+	t.Parallel()
+	inABubble(t, func(w world) {
+		other := newPerson(w, w.region, "admin", true) // the same user, another key: another lab
+		w.post("machines/?op=allocate", "agent_name=lab-a")
+		require.Empty(w, w.region.Violations())
+		w.do(w.id, "power_on")
+		other.get("machines/" + w.id + "/?op=query_power_state")
+		require.Empty(w, w.region.Violations())
+		w.do(w.id, "deploy", "agent_name=lab-b")
+		time.Sleep(time.Minute)
+		other.do(w.id, "abort")
+		other.do(w.id, "release")
+		require.Equal(w, []string{
+			w.id + ": machine.abort by admin with another key than that of admin, who holds it",
+			w.id + ": machine.deploy as agent lab-b, though agent lab-a holds it",
+			w.id + ": machine.release by admin with another key than that of admin, who holds it",
+		}, w.region.Violations())
+	})
+}
+
+func TestSettingsOfTheRegionAreObeyed(t *testing.T) {
+	t.Parallel()
+	inABubble(t, func(w world) {
+		require.Equal(w, 200, w.post("maas/?op=set_config", "name=node_timeout", "value=1").Status)
+		require.Equal(w, "1", w.get("maas/?op=get_config", "name=node_timeout").Body)
+		w.fault(maastest.DeployHangs)
+		w.do(w.id, "deploy")
+		s := w.is("Failed deployment", 5*time.Minute)
+		require.Equal(w, "Marking node failed - Node operation 'Deploying' timed out after 1 minutes.", s.StatusMessage)
+		w.post("maas/?op=set_config", "name=enable_disk_erasing_on_release", "value=true")
+		require.Equal(w, "Disk erasing", w.do(w.id, "release")["status_name"])
+		w.post("maas/?op=set_config", "name=default_distro_series", "value=jammy")
+		w.is("Ready", time.Hour)
+		require.Equal(w, "jammy", w.do(w.id, "deploy")["distro_series"])
+	})
+}
+
+func TestTheVersionIsToldToAnybody(t *testing.T) {
+	t.Parallel()
+	r := maastest.New(maastest.Options{Version: "3.5.2-16317-g.abc"})
+	p := newPerson(t, r, "admin", true)
+	p.key = "not:a:key"
+	a := p.get("version/")
+	require.Equal(t, 200, a.Status)
+	require.Contains(t, a.Body, `"version": "3.5.2"`)
+	require.Equal(t, 401, p.get("machines/").Status)
+}
+
 // Over a socket it is the same handler.
 func TestARegionAnswersOverHTTP(t *testing.T) {
 	t.Parallel()

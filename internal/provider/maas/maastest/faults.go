@@ -196,6 +196,14 @@ func (r *Region) requestFaults(c *call) (before, after trouble) {
 		n = r.nodes[c.form.Get("system_id")]
 	}
 	for _, f := range slices.Clone(r.state.Faults) {
+		if f.Kind == Taken && c.route.Name == "allocate" && n == nil { // of those that it could choose from
+			for _, candidate := range r.state.Nodes {
+				if f.Target != "" && f.aims(candidate) && candidate.Status == Ready {
+					r.take(candidate, f)
+				}
+			}
+			continue
+		}
 		if f.Op != "" && f.Op != c.route.op() && f.Op != c.route.Name && f.Op != c.req.Method || f.User != "" && f.User != c.userName() || !f.aims(n) {
 			continue
 		}
@@ -220,9 +228,8 @@ func (r *Region) requestFaults(c *call) (before, after trouble) {
 			if n == nil || n.Status != Ready || c.route.Name != "allocate" && c.route.Name != "deploy" {
 				continue
 			}
-			n.Owner, n.Token = orElse(f.By, "somebody-else"), "somebody-else"
-			r.become(n, Allocated)
-			r.record(Entry{User: n.Owner, Op: "taken", SystemID: n.SystemID, Before: Ready, After: Allocated, OwnerAfter: n.Owner})
+			r.take(n, f)
+			continue
 		case Deleted:
 			if n == nil {
 				continue
@@ -234,6 +241,14 @@ func (r *Region) requestFaults(c *call) (before, after trouble) {
 		r.count(f)
 	}
 	return before, after
+}
+
+// take gives a machine to somebody else.
+func (r *Region) take(n *node, f *activeFault) {
+	n.Owner, n.Token = orElse(f.By, "somebody-else"), "somebody-else"
+	r.become(n, Allocated)
+	r.record(Entry{User: n.Owner, Op: "taken", SystemID: n.SystemID, Before: Ready, After: Allocated, OwnerAfter: n.Owner})
+	r.count(f)
 }
 
 // Restart makes the region restart: connections are refused for a time, then the proxy answers 502 for another. What is under way at machines

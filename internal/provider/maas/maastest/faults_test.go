@@ -278,6 +278,10 @@ func TestRequestsFailBeforeOrAfterWhatWasAskedFor(t *testing.T) {
 			require.Equal(w, []any{409, "No machine with system ID " + w.id + " available.", "juju"}, []any{a.Status, a.Body, w.now().Owner})
 			bob := newPerson(w, w.region, "bob", false)
 			require.Equal(w, 403, bob.post("machines/"+w.id+"/?op=deploy").Status)
+			free := w.region.AddMachine(maastest.Machine{Hostname: "node2"})
+			w.region.Fault(free, maastest.Fault{Kind: maastest.Taken, Times: 1})
+			require.Equal(w, "No machine available.", w.post("machines/?op=allocate").Body)
+			require.Equal(w, "somebody-else", w.region.State(free).Owner)
 			// An administrator may deploy what is somebody else's: the region says so.
 			w.do(w.id, "deploy")
 			require.Len(w, w.region.Violations(), 1)

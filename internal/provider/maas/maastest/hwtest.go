@@ -241,25 +241,3 @@ func (r *Region) rescueOut(n *node) {
 		r.power(n, task{Action: "on", Disk: true})
 	}
 }
-
-// steps are what can happen to a machine by itself, by name.
-func steps() map[string]func(*Region, *node) {
-	return map[string]func(*Region, *node){
-		"power-done": (*Region).powerDone, "power-failed": (*Region).powerFailed, "power-query": (*Region).powerQuery, "disk-boot": (*Region).diskBoot,
-		"timeout":    (*Region).timeout,
-		"deploy-pxe": (*Region).deployPXE, "deploy-install": (*Region).deployInstall, "deploy-configure": (*Region).deployConfigure,
-		"deploy-fail": (*Region).deployFail, "deploy-reboot": (*Region).deployReboot, "deploy-boot": (*Region).deployBoot,
-		"released": (*Region).releasedStep, "aborted": (*Region).aborted,
-		"erase-start": (*Region).eraseStart, "erase-fail": (*Region).eraseFail, "erase-done": (*Region).eraseDone,
-		"test-start": (*Region).testStart, "test-done": (*Region).testDone,
-		"commission-start": (*Region).commissionStart, "commission-done": (*Region).commissionDone,
-		"rescue-boot": (*Region).rescueBoot, "rescue-in": (*Region).rescueIn, "rescue-out": (*Region).rescueOut,
-	}
-}
-
-// releasedStep is what off means for a machine that is being released.
-func (r *Region) releasedStep(n *node) {
-	if n.Status == Releasing {
-		r.released(n)
-	}
-}

@@ -18,7 +18,8 @@ type saved struct {
 // maxSavedEvents bounds what Save writes of the machines' history.
 const maxSavedEvents = 5000
 
-// Save returns all of the region but its counters: machines, what is happening to them, users, keys, events and faults.
+// Save returns all of the region but its counters: machines, what is happening to them, users, keys, events and faults. It
+// holds secrets: keys and user-data.
 func (r *Region) Save() ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

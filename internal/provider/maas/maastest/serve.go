@@ -170,7 +170,8 @@ func (c *call) admit(routes []*route, op string) *reply {
 		}
 		return refused("Invalid API key.")
 	}
-	if header != "" {
+	// Who asks for the version is never looked at: not even a bad key is refused.
+	if header != "" && !(anonymous && c.route.Path == "version/") {
 		var refusal *reply
 		if c.user, c.key, refusal = c.authenticate(header); refusal != nil {
 			return refusal
@@ -237,7 +238,13 @@ func (c *call) run(lost bool) reply {
 // user with two keys too: it is for tests to say that nobody did.
 func (c *call) violation() string {
 	n := c.node
-	if n == nil || c.key == nil || n.Token == "" || n.Token == c.key.Token || c.req.Method == http.MethodGet {
+	if n == nil || c.key == nil || n.Token == "" || c.req.Method == http.MethodGet {
+		return ""
+	}
+	if agent := c.form.Get("agent_name"); agent != "" && n.AgentName != "" && agent != n.AgentName {
+		return n.SystemID + ": " + c.route.op() + " as agent " + agent + ", though agent " + n.AgentName + " holds it"
+	}
+	if n.Token == c.key.Token {
 		return ""
 	}
 	switch c.route.Name {
