@@ -31,7 +31,8 @@ type region struct {
 
 // newFleet returns the engine that takes machines from the provider; it has none until applyFleet gives it one.
 func (s *service) newFleet() *provision.Fleet {
-	return provision.New(provision.Options{DB: s.db, Logger: s.logger, Lab: s.lab, Now: s.now, Keys: siteKeys{s.lab}, Script: s.script, Agent: s.guest, Console: s.console})
+	return provision.New(provision.Options{DB: s.db, Logger: s.logger, Lab: s.lab, Now: s.now, Keys: siteKeys{s.lab}, Script: s.script, Agent: s.guest, Console: s.console,
+		Gate: s.trust, Observer: s.trust, Checker: s.trust})
 }
 
 // siteKeys resolves people's SSH keys through the site's proxy.

@@ -22,6 +22,9 @@ import (
 	"certlab/internal/blobs"
 	"certlab/internal/control"
 	"certlab/internal/control/provision"
+	"certlab/internal/control/trust"
+	"certlab/internal/control/trust/notices"
+	"certlab/internal/control/watch"
 	"certlab/internal/durable"
 	"certlab/internal/order"
 	"certlab/internal/server"
@@ -45,6 +48,10 @@ type service struct {
 	store  *blobs.Store
 	lab    *control.Lab
 	fleet  *provision.Fleet
+	trust  *trust.Trust
+	watch  *watch.Watch
+	outbox *notices.Outbox
+	about  aboutCache
 	region region
 	keys   *authority.Authority
 	server *server.Server
@@ -103,14 +110,18 @@ func newService(ctx context.Context, dir string, errs io.Writer) (_ *service, er
 		return nil, err
 	}
 	s.lab = control.New(control.Options{DB: s.db, Blobs: s.store, Data: s.data, Logger: s.logger, Now: s.now})
+	s.newTrust()
 	s.fleet = s.newFleet()
+	if err := s.trust.Load(ctx); err != nil {
+		s.logger.Error("cannot read the incidents yet", "error", err) // the data may be damaged: what can be read is served
+	}
 	s.server = s.newServer()
 	return s, nil
 }
 
 func (s *service) newServer() *server.Server {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(s.lab, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(s.lab, s.trust, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "certlab_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version.Version}})
 	build.Set(1)
 	registry.MustRegister(build)
@@ -196,7 +207,7 @@ func (s *service) run(ctx context.Context, hup <-chan os.Signal) error {
 func (s *service) loops(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	all := []func(context.Context) error{s.lab.Loops, s.fleet.Loop}
+	all := []func(context.Context) error{s.lab.Loops, s.fleet.Loop, s.trust.Loop, s.watch.Loop, s.outbox.Loop}
 	errs := make(chan error, len(all))
 	for _, loop := range all {
 		go func() {

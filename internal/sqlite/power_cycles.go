@@ -119,7 +119,7 @@ func (db *DB) Watched(ctx context.Context) ([]Watched, error) {
 		coalesce(json_extract(g.data, '$.boot_id'), ''), g.at, coalesce(a.run, ''), coalesce(r.cancel_requested, 0), coalesce(a.number, 0), a.updated, coalesce(a.progress, ''), coalesce(a.boot_id, '')
 		FROM machines m LEFT JOIN fleet f ON f.machine = m.id LEFT JOIN dossiers d ON d.machine = m.id LEFT JOIN agent_status g ON g.machine = m.id
 		LEFT JOIN reservations v ON v.machine = m.id AND v.machine <> '' AND v.state IN ('preparing', 'ready', 'releasing')
-		LEFT JOIN runs r ON r.seq = (SELECT seq FROM runs o INDEXED BY runs_open WHERE o.machine = m.id AND o.state = 'running' ORDER BY seq LIMIT 1)
+		LEFT JOIN runs r ON r.seq = (SELECT seq FROM runs o INDEXED BY runs_open WHERE o.machine = m.id AND o.state IN ('queued', 'running') AND o.state = 'running' ORDER BY seq LIMIT 1)
 		LEFT JOIN attempts a ON a.run = r.id AND a.number = (SELECT max(number) FROM attempts l WHERE l.run = r.id)
 		WHERE m.unit <> '' OR g.machine IS NOT NULL OR a.run IS NOT NULL ORDER BY m.seq`)
 }

@@ -68,11 +68,24 @@ func (f *Fleet) Pause(ctx context.Context, in cert.NewPause, by string) (cert.Pa
 	return out, err
 }
 
-// Resume ends a pause.
+// A Resumer ends more than pauses when a person resumes a part of the lab: incidents there, and the wait for a canary. It reports whether it
+// has ended anything. An Observer may be one.
+type Resumer interface {
+	Resumed(ctx context.Context, scope, name, by string) (bool, error)
+}
+
+// Resume ends a pause, and an incident there.
 func (f *Fleet) Resume(ctx context.Context, scope, name, by string) error {
+	ended := false
+	if r, ok := f.Observer.(Resumer); ok {
+		var err error
+		if ended, err = r.Resumed(ctx, scope, name, by); err != nil {
+			return err
+		}
+	}
 	err := f.DB.ChangeFleet(ctx, func(tx *sqlite.FleetTx) error {
 		found, err := tx.EndPause(scope, name)
-		if err == nil && !found {
+		if err == nil && !found && !ended {
 			return cert.Errorf(cert.NotFound, "cannot resume %s %q: it is not paused", scope, name)
 		}
 		return err

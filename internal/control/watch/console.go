@@ -42,7 +42,7 @@ func (w *Watch) saveConsole(ctx context.Context, c *cert.PowerCycle, m *sqlite.W
 	defer cancel()
 	err := w.Console(limit, c.Machine, &text)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), cert.CodeOf(err) == cert.NotFound && err != nil:
 		return "no console is kept of it"
 	case err != nil && text.Len() == 0:
 		return fmt.Sprintf("its console could not be read: %v", err)
