@@ -77,6 +77,6 @@ func TestCommandsInTheDocumentationAreUnderstood(t *testing.T) {
 		}
 	}
 	require.Greater(t, commands, 20)
-	require.Equal(t, 10, lab)
+	require.Equal(t, 15, lab)
 	require.Error(t, parse([]string{"lab", "explode"}), "what is not there is noticed")
 }

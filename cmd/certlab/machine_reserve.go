@@ -25,7 +25,7 @@ type deployFlags struct {
 	Ephemeral     bool     `help:"Deploy in memory, where the provider can."`
 	KeepOnFailure float64  `help:"Hold the machine for these hours if something fails, to look at it." placeholder:"HOURS"`
 	MaxTries      int      `help:"Give up after so many deployments; 0 for the site's limit." placeholder:"N"`
-	Priority      int      `help:"Go before others (needs the role signer), or below 0 let them go first." placeholder:"N"`
+	Priority      int      `help:"Go before others (needs the role admin), or below 0 let them go first." placeholder:"N"`
 	NoFailover    bool     `help:"Do not try another machine that matches when one fails."`
 }
 

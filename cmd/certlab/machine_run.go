@@ -75,7 +75,7 @@ func (c *machineRunCmd) start(ctx context.Context, api *client.Client, std strea
 			return ranMachine{Run: &r}, err
 		}
 	}
-	in := cert.NewReservation{ID: cert.NewID(cert.ReservationID, time.Now()), Reason: c.Reason, Priority: c.Priority,
+	in := cert.NewReservation{ID: cert.NewID(cert.ReservationID, time.Now()), Reason: cmp.Or(c.Reason, "run of "+c.Plan), Priority: c.Priority,
 		Want: c.want(cmp.Or(c.Query, c.Machine)), Spec: &spec}
 	v, err := api.Reserve(ctx, in)
 	return ranMachine{Reservation: &v}, err

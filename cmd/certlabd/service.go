@@ -128,7 +128,7 @@ func (s *service) newServer() *server.Server {
 	clocks := control.NewClocks(s.logger)
 	return server.New(server.Options{
 		API: &api.API{Store: s.db, Files: s.store, Lab: s.lab, Fleet: s.fleet, Keys: s.keys, Clocks: clocks, Publish: s.publish, Restart: s.end, Health: s.health, Logger: s.logger, Now: s.now},
-		Web: &web.Web{Store: s.db, Lab: s.lab, Clocks: clocks, Logger: s.logger, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Web: &web.Web{Store: s.db, Lab: s.lab, Fleet: s.fleet, Clocks: clocks, Logger: s.logger, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Tokens: s.db, Contacts: s.lab, Clocks: clocks, Logger: s.logger, Now: s.now, Limits: s.limits,
 	})
 }

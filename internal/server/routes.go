@@ -96,7 +96,7 @@ func (s *Server) table() []route.Route {
 		at(get, "/login", route.Open, p.LoginPage, doc{Summary: "Log in", Why: "The login page.", Query: web.LoginParams, Type: htmlPage, Page: true}),
 		at(post, "/login", route.Open, p.Login, doc{Summary: "Log in with a token or a code", Why: "The login page's form; the secret in it is the credential.", BodyType: "application/x-www-form-urlencoded", Status: 303, Type: htmlPage, Page: true}),
 		at(post, "/logout", viewer, p.Logout, doc{Summary: "Log out", BodyType: "application/x-www-form-urlencoded", Status: 303, Type: htmlPage, Page: true}),
-		at(get, "/machines", viewer, p.Machines, doc{Summary: "Machines", Query: web.PageParams, Type: htmlPage, Page: true}),
+		at(get, "/machines", viewer, p.Machines, doc{Summary: "Machines", Query: web.MachineParams, Type: htmlPage, Page: true}),
 		at(get, "/machines/{machine}", viewer, p.Machine, doc{Summary: "A machine and its runs", Query: web.PageParams, Type: htmlPage, Page: true}),
 		at(get, "/runs", viewer, p.Runs, doc{Summary: "Runs", Query: web.RunParams, Type: htmlPage, Page: true}),
 		at(get, "/runs/{run}", viewer, p.Run, doc{Summary: "A run", Type: htmlPage, Page: true}),

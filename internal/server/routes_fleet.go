@@ -6,11 +6,12 @@ import (
 	"certlab/internal/cert"
 	"certlab/internal/server/api"
 	"certlab/internal/server/route"
+	"certlab/internal/server/web"
 )
 
 // fleetTable are the routes for machines: what they are and do, who has them, and what the lab knows of them.
 func (s *Server) fleetTable() []route.Route {
-	a := s.API
+	a, p := s.API, s.Web
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	type doc = route.Doc
 	at := func(method, path string, access route.Access, handle route.Handler, d doc) route.Route {
@@ -29,7 +30,7 @@ func (s *Server) fleetTable() []route.Route {
 
 		// Reservations.
 		at(get, "/api/v1/reservations", viewer, a.ListReservations, doc{Summary: "List reservations, the newest first, without estimates", Query: api.ReservationParams, Response: cert.ReservationList{}}),
-		at(post, "/api/v1/reservations", engineer, a.Reserve, doc{Summary: "Reserve a machine, or with a spec run a plan on one that is deployed for it; a priority above 0 needs the role signer", Query: api.WaitParams, Body: cert.NewReservation{}, Status: 201, Response: cert.Reservation{}}),
+		at(post, "/api/v1/reservations", engineer, a.Reserve, doc{Summary: "Reserve a machine, or with a spec run a plan on one that is deployed for it; a priority above 0 needs the role admin", Query: api.WaitParams, Body: cert.NewReservation{}, Status: 201, Response: cert.Reservation{}}),
 		at(get, "/api/v1/reservations/{reservation}", viewer, a.GetReservation, doc{Summary: "A reservation, by its id or by the machine that it has", Query: api.WaitParams, Response: cert.Reservation{}}),
 		at(post, "/api/v1/reservations/{reservation}/extend", engineer, a.ExtendReservation, doc{Summary: "Extend a reservation; another person's needs the role admin", Body: cert.ExtendReservation{}, Response: cert.Reservation{}}),
 		at(post, "/api/v1/reservations/{reservation}/release", engineer, a.ReleaseReservation, doc{Summary: "Give a machine back; another person's needs the role admin", Body: cert.ReleaseReservation{}, Response: cert.Reservation{}}),
@@ -54,5 +55,9 @@ func (s *Server) fleetTable() []route.Route {
 		at(get, "/api/v1/zones/{zone}/dossier/history", viewer, a.ZoneDossierHistory, doc{Summary: "Changes of a zone's dossier, the newest first", Query: api.PageParams, Response: cert.DossierHistory{}}),
 		at(get, "/api/v1/dossiers.csv", viewer, a.ExportDossiers, doc{Summary: "All machines' dossiers as CSV, without secure ids", Type: csvFile}),
 		at(post, "/api/v1/dossiers", engineer, a.ImportDossiers, doc{Summary: "Change dossiers by a CSV, all lines or none, and say what has changed", Query: api.ImportParams, BodyType: csvFile, Response: cert.DossierImport{}}),
+
+		// Pages.
+		at(get, "/reservations", viewer, p.Reservations, doc{Summary: "Reservations", Query: web.ReservationParams, Type: htmlPage, Page: true}),
+		at(get, "/reservations/{reservation}", viewer, p.Reservation, doc{Summary: "A reservation and what happened for it", Type: htmlPage, Page: true}),
 	}
 }

@@ -36,8 +36,6 @@ const sessionLife = 12 * time.Hour
 
 // Store is what the pages need of the database.
 type Store interface {
-	Machines(context.Context, sqlite.MachineFilter, sqlite.Page) ([]cert.Machine, string, error)
-	Machine(ctx context.Context, name string) (cert.Machine, error)
 	Runs(context.Context, sqlite.RunFilter, sqlite.Page) ([]cert.Run, string, error)
 	Run(ctx context.Context, id string) (cert.Run, error)
 	RunCounts(context.Context) (map[string]int, error)
@@ -51,6 +49,7 @@ type Store interface {
 	Redeem(ctx context.Context, codeHash, hash string, now time.Time) (cert.Token, error)
 	AddSession(ctx context.Context, hash, token string, created, expires time.Time) error
 	RemoveSession(ctx context.Context, hash string) error
+	FleetStore
 }
 
 // Lab is what they need of the loops.
@@ -71,6 +70,7 @@ type Clocks interface {
 type Web struct {
 	Store  Store
 	Lab    Lab
+	Fleet  Fleet
 	Clocks Clocks
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -84,6 +84,7 @@ var pages = parse()
 func parse() map[string]*template.Template {
 	funcs := template.FuncMap{
 		"time": formatTime, "bytes": formatBytes, "counts": sortedCounts, "duration": formatDuration, "class": outcomeClass, "progress": progress, "interrupted": interrupted,
+		"hardware": hardware, "note": note, "join": strings.Join, "name": outcomeName,
 	}
 	out := make(map[string]*template.Template)
 	entries, err := files.ReadDir("templates")
@@ -192,7 +193,14 @@ func more(r *route.Request, cursor string) string {
 
 // Home is GET /.
 func (p *Web) Home(w http.ResponseWriter, r *route.Request) error {
-	machines, _, err := p.Store.Machines(r.Context(), sqlite.MachineFilter{}, sqlite.Page{Limit: rows})
+	machines, err := p.Fleet.Machines(r.Context())
+	if err != nil {
+		return err
+	}
+	machines = byName(machines)
+	all := len(machines)
+	machines = machines[:min(all, rows)]
+	fleet, err := p.Fleet.Summary(r.Context())
 	if err != nil {
 		return err
 	}
@@ -206,7 +214,9 @@ func (p *Web) Home(w http.ResponseWriter, r *route.Request) error {
 	}
 	free, low := p.Lab.Space()
 	return p.render(w, r, http.StatusOK, "home", view{Title: "Lab", Here: "home", Data: struct {
-		Machines []cert.Machine
+		Machines []cert.FleetMachine
+		All      int
+		Fleet    cert.FleetSummary
 		Runs     []cert.Run
 		More     bool
 		Counts   map[string]int
@@ -214,33 +224,7 @@ func (p *Web) Home(w http.ResponseWriter, r *route.Request) error {
 		Low      bool
 		Refused  []cert.Refusal
 		Problems []control.Problem
-	}{machines, runs, next != "", counts, free, low, p.Lab.Refusals(), p.Lab.Problems()}})
-}
-
-// Machines is GET /machines.
-func (p *Web) Machines(w http.ResponseWriter, r *route.Request) error {
-	machines, next, err := p.Store.Machines(r.Context(), sqlite.MachineFilter{}, page(r))
-	if err != nil {
-		return err
-	}
-	return p.render(w, r, http.StatusOK, "machines", view{Title: "Machines", Here: "machines", Next: more(r, next), Data: machines})
-}
-
-// Machine is GET /machines/{machine}.
-func (p *Web) Machine(w http.ResponseWriter, r *route.Request) error {
-	m, err := p.Store.Machine(r.Context(), r.PathValue("machine"))
-	if err != nil {
-		return err
-	}
-	p.Clocks.Observe(&m, p.Lab.Refusals())
-	runs, next, err := p.Store.Runs(r.Context(), sqlite.RunFilter{Machine: m.ID}, page(r))
-	if err != nil {
-		return err
-	}
-	return p.render(w, r, http.StatusOK, "machine", view{Title: m.Hostname, Here: "machines", Next: more(r, next), Data: struct {
-		cert.Machine
-		Runs []cert.Run
-	}{m, runs}})
+	}{machines, all, fleet, runs, next != "", counts, free, low, p.Lab.Refusals(), p.Lab.Problems()}})
 }
 
 // Runs is GET /runs.
@@ -479,7 +463,7 @@ func sortedCounts(c map[string]int) []count {
 	for outcome, n := range c {
 		out = append(out, count{outcome, n})
 	}
-	rank := []string{"fail", "crash", "not-supported", "skip", "pass"}
+	rank := []string{"fail", "crash", cert.OutcomeLost, cert.OutcomeNoManifest, "not-supported", "skip", "pass"}
 	sort.Slice(out, func(i, j int) bool {
 		a, b := slices.Index(rank, out[i].Outcome), slices.Index(rank, out[j].Outcome)
 		if a != b {
@@ -493,14 +477,22 @@ func sortedCounts(c map[string]int) []count {
 // outcomeClass is the CSS class of an outcome or a state.
 func outcomeClass(v any) string {
 	switch s := fmt.Sprint(v); s {
-	case "pass", "completed", "indexed":
+	case "pass", "completed", "indexed", "free":
 		return "good"
-	case "fail", "crash", "failed", "unreadable":
+	case "fail", "crash", "failed", "unreadable", cert.OutcomeLost, cert.OutcomeNoManifest, "dirty", "quarantined":
 		return "bad"
-	case "running", "pending":
+	case "running", "pending", "preparing", "provisioning", "busy":
 		return "busy"
 	}
 	return "other"
+}
+
+// outcomeName is an outcome in words.
+func outcomeName(outcome string) string {
+	if outcome == cert.OutcomeNoManifest {
+		return "skipped, no manifest"
+	}
+	return outcome
 }
 
 // progress is how far a running run's newest attempt has come; nil for any other run.
