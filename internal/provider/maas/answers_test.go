@@ -3,6 +3,7 @@ package maas
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,6 +167,30 @@ func TestEachAttemptIsSignedAnew(t *testing.T) {
 		}
 		require.Len(t, nonces, 3)
 		require.GreaterOrEqual(t, s.asked[1].at.Sub(s.asked[0].at), 10*time.Second, "MAAS was not left alone")
+	})
+}
+
+// A key that is changed while MAAS reads the old one: the new one is tried, for changes too.
+func TestFaultKeyChangedWhileAsking(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p *Provider
+		s := oneMachine(held, nil)
+		reading := s.answer
+		s.answer = func(n int, r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodGet {
+				return reading(n, r)
+			}
+			if strings.Contains(r.Header.Get("Authorization"), "secretCCCCCC") {
+				p.SetKey("consumerAA:tokenDDDDDD:secretDDDDDD")
+				return answer(401, "Authorization Error: Invalid API key."), nil
+			}
+			return answer(200, held), nil
+		}
+		p = provider(t, s)
+		require.NoError(t, p.Abort(t.Context(), "abc123", ""))
+		require.Equal(t, int64(2), p.Calls()["abort"])
+		require.Equal(t, int64(2), p.Calls()["whoami"], "whose the new key is has to be asked")
 	})
 }
 

@@ -80,14 +80,14 @@ func (p *Provider) once(ctx context.Context, c call) (failed *cert.ProviderError
 	if limit == 0 {
 		limit = maxSmall
 	}
-	x := &exchange{ctx: attempt, next: p.transport, limit: limit, into: c.into, drop: c.change && c.into == nil}
+	begun := time.Now()
+	x := &exchange{ctx: attempt, begun: begun, next: p.transport, limit: limit, into: c.into, drop: c.change && c.into == nil}
 	api, err := newAPI(p.url, key, x)
 	if err != nil {
 		return cert.ProviderErrorf(cert.ProviderRefused, "cannot %s: %v", c.doing, err), false
 	}
-	begun := time.Now()
 	err = c.ask(api)
-	failed, again = p.judge(ctx, c, x, patience)
+	failed, again = p.judge(ctx, c, x)
 	if failed == nil && err != nil && x.into == nil && !x.drop {
 		failed = cert.ProviderErrorf(cert.ProviderBroken, "cannot %s: MAAS's answer cannot be read: %s", c.doing, plain(err.Error()))
 	}

@@ -3,6 +3,7 @@ package maas
 import (
 	"context"
 	"encoding/base64"
+	"slices"
 	"strings"
 
 	"certlab/internal/cert"
@@ -73,7 +74,7 @@ func (p *Provider) canEphemeral(ctx context.Context, doing string) error {
 
 // betterInvalid says what can be done about what MAAS will not deploy.
 func (p *Provider) betterInvalid(ctx context.Context, doing string, m *machine, d cert.DeployOptions, invalid error) error {
-	said := invalid.Error()
+	_, said, _ := strings.Cut(invalid.Error(), "MAAS says: ")
 	architecture, _, _ := strings.Cut(m.Architecture, "/")
 	switch {
 	case strings.Contains(said, "Node must be configured to use a network"):
@@ -87,18 +88,22 @@ func (p *Provider) betterInvalid(ctx context.Context, doing string, m *machine, 
 		if d.Release != "" {
 			wanted = os + "/" + d.Release
 		}
+		images, err := p.Releases(ctx, architecture)
+		if d.Release != "" && slices.ContainsFunc(images, func(i cert.Image) bool { return i.OS == os && i.Release == d.Release }) {
+			return invalid // it has: something else is wrong
+		}
 		return cert.ProviderErrorf(cert.ProviderInvalid, "cannot %s: MAAS has no image for %s on %s (import it%s)", doing, wanted, architecture,
-			p.otherwise(ctx, architecture, "", said))
-	case strings.Contains(said, "hwe_kernel") || strings.Contains(said, "kernel"):
+			otherwise(images, err, "", said))
+	case d.Kernel != "" && strings.Contains(said, "kernel"):
+		images, err := p.Releases(ctx, architecture)
 		return cert.ProviderErrorf(cert.ProviderInvalid, "cannot %s: MAAS has no kernel %q for %s on %s (import it%s)", doing, d.Kernel, d.Release, architecture,
-			p.otherwise(ctx, architecture, d.Release, said))
+			otherwise(images, err, d.Release, said))
 	}
 	return invalid
 }
 
 // otherwise lists what can be chosen instead: the releases, or one release's kernels.
-func (p *Provider) otherwise(ctx context.Context, architecture, release, said string) string {
-	images, err := p.Releases(ctx, architecture)
+func otherwise(images []cert.Image, err error, release, said string) string {
 	var names []string
 	for _, image := range images {
 		switch {
@@ -111,8 +116,7 @@ func (p *Provider) otherwise(ctx context.Context, architecture, release, said st
 		}
 	}
 	if err != nil {
-		_, words, _ := strings.Cut(said, "MAAS says: ")
-		return after("; MAAS says: ", words)
+		return after("; MAAS says: ", said)
 	}
 	if len(names) == 0 {
 		return "; MAAS has none at all for it"

@@ -107,7 +107,7 @@ func FuzzError(f *testing.F) {
 	fuzztest.Run(f, 1500, seeds, func(t *testing.T, data []byte) {
 		for _, status := range []int{400, 401, 403, 404, 409, 500, 503} {
 			x := &exchange{answered: true, sent: true, status: status, text: string(data)}
-			failed, _ := p.judge(t.Context(), call{doing: "x"}, x, 0)
+			failed, _ := p.judge(t.Context(), call{doing: "x"}, x)
 			if failed == nil || failed.Message == "" || len([]rune(failed.Message)) > 2*maxSaid {
 				t.Fatalf("%d %q became %v", status, data, failed)
 			}

@@ -23,6 +23,7 @@ type exchange struct {
 	limit int64
 	into  func(io.Reader) error // reads a good answer as it comes; nil: gomaasclient does
 	drop  bool                  // gomaasclient does not read it either
+	begun time.Time
 
 	sent     bool // MAAS may have got the request
 	answered bool // wholly, whatever the answer

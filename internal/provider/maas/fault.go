@@ -17,7 +17,7 @@ import (
 )
 
 // judge says what an exchange means for its call. again: it may be repeated as it is, since nothing has happened.
-func (p *Provider) judge(ctx context.Context, c call, x *exchange, patience time.Duration) (failed *cert.ProviderError, again bool) {
+func (p *Provider) judge(ctx context.Context, c call, x *exchange) (failed *cert.ProviderError, again bool) {
 	fault := func(fault cert.ProviderFault, format string, args ...any) *cert.ProviderError {
 		return cert.ProviderErrorf(fault, "cannot %s: %s", c.doing, fmt.Sprintf(format, args...))
 	}
@@ -26,10 +26,8 @@ func (p *Provider) judge(ctx context.Context, c call, x *exchange, patience time
 		return fault(cert.ProviderInvalid, "MAAS at %s sends us on to %q (is that its address? Then set maas-url to it)", p.url, plain(redacted(x.location))), false
 	case x.answered:
 		return p.judgeAnswer(c, x)
-	case x.status >= 200 && x.status < 300 && c.change && c.into == nil:
-		return nil, false
 	}
-	why := p.silence(ctx, x, patience)
+	why := p.silence(ctx, x)
 	switch {
 	case !x.sent:
 		return fault(cert.ProviderUnreachable, "%s", why), true
@@ -42,15 +40,16 @@ func (p *Provider) judge(ctx context.Context, c call, x *exchange, patience time
 }
 
 // silence says why there is no answer.
-func (p *Provider) silence(ctx context.Context, x *exchange, patience time.Duration) string {
+func (p *Provider) silence(ctx context.Context, x *exchange) string {
+	waited := time.Since(x.begun).Round(time.Second)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Sprintf("it was given up before MAAS at %s had answered", p.url)
 	case errors.Is(x.err, context.DeadlineExceeded) || x.ctx.Err() != nil:
 		if x.sent {
-			return fmt.Sprintf("MAAS at %s did not answer within %s", p.url, patience)
+			return fmt.Sprintf("MAAS at %s did not answer within %s", p.url, waited)
 		}
-		return fmt.Sprintf("MAAS at %s cannot be reached: there was no connection within %s", p.url, patience)
+		return fmt.Sprintf("MAAS at %s cannot be reached: there was no connection within %s", p.url, waited)
 	case x.sent:
 		return fmt.Sprintf("the connection to MAAS at %s broke off (%s)", p.url, plain(cause(x.err)))
 	}

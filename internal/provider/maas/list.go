@@ -99,10 +99,13 @@ func (p *Provider) machines(ctx context.Context, doing string, pairs ...string) 
 	return all, nil
 }
 
+// manyAtOnce is how many filters make a list that MAAS takes its time for.
+const manyAtOnce = 10
+
 // reading is the call that reads machines into all.
 func (p *Provider) reading(doing string, all *[]*machine, pairs ...string) call {
 	return call{
-		op: "machines", doing: doing, long: true, limit: maxList,
+		op: "machines", doing: doing, long: len(pairs) > 2*manyAtOnce || len(pairs) == 0, limit: maxList,
 		into: func(r io.Reader) error {
 			*all = nil // of an attempt before
 			return decodeMachines(r, func(m *machine) { *all = append(*all, m) })
