@@ -127,17 +127,20 @@ func heardAt(m *sqlite.Watched) time.Time {
 	return m.Reported
 }
 
-// boot returns the boot id that the machine has named since the cycle's step began; empty if it has named none.
+// boot returns the boot id that the machine has named: a new one since it fell silent, or the one before since the cycle's step began, when it
+// should be off. Empty: neither.
 func (w *Watch) boot(c *cert.PowerCycle, m *sqlite.Watched) string {
 	from := c.Since
 	if c.Step == cert.CycleBegun {
 		from = c.Heard
 	}
-	switch {
-	case m.BootID != "" && m.Reported.After(from):
-		return m.BootID
-	case m.Boot != "" && m.Said.After(from):
-		return m.Boot
+	for _, said := range []struct {
+		boot string
+		at   time.Time
+	}{{m.BootID, m.Reported}, {m.Boot, m.Said}} {
+		if said.boot != "" && (said.at.After(from) || said.boot != c.Boot && said.at.After(c.Heard)) {
+			return said.boot
+		}
 	}
 	return ""
 }

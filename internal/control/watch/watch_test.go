@@ -2,11 +2,11 @@ package watch_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,13 +108,14 @@ type bench struct {
 	watch *watch.Watch
 	none  bool // there is no provider
 	seq   int64
-	text  string // on the console
+	text  string      // on the console
+	armed atomic.Bool // the next steps of the database may be the last
 	nodes []*node
 }
 
 type node struct {
 	id, system, run, boot string
-	number                int
+	up                    bool // it is back and heard
 }
 
 var begin = time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
@@ -152,7 +153,7 @@ func (b *bench) kill() {
 
 // add adds a machine with a running attempt in a job.
 func (b *bench) add(name, powerType, job string, change ...func(*cert.Provided)) *node {
-	n := &node{system: "sys" + name, boot: "boot-1-" + name, number: len(b.nodes)}
+	n := &node{system: "sys" + name, boot: "boot-1-sys" + name}
 	m := cert.Machine{ID: cert.NewID(cert.MachineID, b.now), Key: "maas:" + n.system, Origin: cert.OriginManual, Hostname: name, SystemID: n.system, Created: b.now, Seen: &b.now}
 	n.id = m.ID
 	require.NoError(b.t, b.db.AddMachine(b.ctx(), m))
@@ -198,6 +199,11 @@ func (b *bench) pass(d time.Duration, heard ...*node) {
 	for end := b.now.Add(d); b.now.Before(end); {
 		b.now = b.now.Add(time.Minute)
 		b.hear(heard...)
+		for _, n := range b.nodes {
+			if n.up {
+				b.hear(n)
+			}
+		}
 		require.NoError(b.t, b.watch.Look(b.ctx()))
 	}
 }
@@ -236,8 +242,6 @@ func (b *bench) finish(n *node, jobs ...string) {
 	}
 	require.NoError(b.t, b.db.SaveIndex(b.ctx(), file.Submission, x))
 }
-
-var errCut = errors.New("the service was killed")
 
 // TestAMachineIsWatchedOnlyWhileARunGoesOnThere holds that what a person has is left alone, and so is a machine that is heard, that keeps
 // silent as it said, or for no longer than its job takes.
