@@ -185,7 +185,7 @@ func TestFaultAnotherDeploymentsFilesAreSetAside(t *testing.T) {
 	said, code := h.boot()
 	require.Zero(t, code, said)
 	h.write(deployed+"agent/result", "of the deployment before")
-	h.params.Deployment = "d0123456789abcdefghjkmnpqrsu"
+	h.params.Deployment = "d0123456789abcdefghjkmnpqrt"
 	said, code = h.boot()
 	require.Zero(t, code, said)
 	require.Contains(t, said, "this machine's agent has enrolled")

@@ -55,6 +55,7 @@ type region struct {
 	bundle  []byte
 	answers []func(http.ResponseWriter, *http.Request) bool // each in the place of one answer, unless it returns false
 	asked   []*http.Request
+	also    func(http.ResponseWriter, *http.Request) bool // what else is answered
 }
 
 // newRegion starts a controller with a certificate of its own authority.
@@ -69,7 +70,7 @@ func newRegion(t *testing.T) *region {
 	require.NoError(t, err)
 	r := &region{ca: ca, bundle: bundleOf(t, agentScript)}
 	r.server = httptest.NewUnstartedServer(r)
-	r.server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: own}}}
+	r.server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: own}}}
 	r.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	r.server.StartTLS()
 	t.Cleanup(r.server.Close)
@@ -85,7 +86,7 @@ func (r *region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	bundle := r.bundle
 	r.mu.Unlock()
-	if answer != nil && answer(w, req) {
+	if answer != nil && answer(w, req) || r.also != nil && r.also(w, req) {
 		return
 	}
 	switch {
@@ -175,7 +176,7 @@ func newHost(t *testing.T, tools ...string) *host {
 	// Neither the whole machine's disks nor its services are a test's to touch.
 	h.program("sync", "exit 0")
 	h.program("systemctl", `echo "$*" >>`+h.root+`/systemctl`)
-	h.params = Params{Controllers: []string{h.region.server.URL}, CAs: []string{h.region.ca}, Deployment: "d0123456789abcdefghjkmnpqrst", Token: testToken,
+	h.params = Params{Controllers: []string{h.region.server.URL}, CAs: []string{h.region.ca}, Deployment: "d0123456789abcdefghjkmnpqrs", Token: testToken,
 		User: me.Username, Root: h.root, Made: time.Now().Add(-time.Hour), Pause: time.Second, Patience: time.Minute}
 	return h
 }

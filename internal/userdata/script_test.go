@@ -67,7 +67,7 @@ func (h *host) modes() {
 		if name := strings.TrimPrefix(path, h.root+"/"); name != deployed+"agent/told" { // the stand-in's own note
 			require.NotContains(h.t, string(text), testToken, "the token is used up and stays in %s", name)
 		}
-		if strings.Contains(string(text), "hidden") {
+		if strings.Contains(string(text), "ann:hidden@") {
 			require.Zero(h.t, info.Mode()&0o077, "%s is for everybody", path)
 		}
 		return nil

@@ -38,7 +38,7 @@ func authority(t testing.TB) (string, *ecdsa.PrivateKey, *x509.Certificate) {
 
 func params(t testing.TB) Params {
 	ca, _, _ := authority(t)
-	return Params{Controllers: []string{"https://10.0.0.1:8443", "https://[fd00::1]:8443"}, CAs: []string{ca}, Deployment: "d0123456789abcdefghjkmnpqrst",
+	return Params{Controllers: []string{"https://10.0.0.1:8443", "https://[fd00::1]:8443"}, CAs: []string{ca}, Deployment: "d0123456789abcdefghjkmnpqrs",
 		Token: testToken, Made: time.Now().Add(-time.Hour)}
 }
 
