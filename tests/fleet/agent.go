@@ -185,6 +185,26 @@ func archive(o order.Order) []byte {
 	return text
 }
 
+// upload goes on where an earlier try got to.
+func (a *agent) upload(ctx context.Context, path string, archive []byte) error {
+	resp, err := a.http.Do(a.request(ctx, http.MethodHead, path, nil))
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode >= 500 || resp.Header.Get("Upload-Complete") == "true" {
+		if resp.StatusCode >= 500 {
+			return fmt.Errorf("HEAD %s: %d", path, resp.StatusCode)
+		}
+		return nil
+	}
+	offset, _ := strconv.Atoi(resp.Header.Get("Upload-Offset"))
+	req := a.request(ctx, http.MethodPatch, path, nil)
+	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(archive[offset:])), int64(len(archive)-offset)
+	req.Header = http.Header{"Upload-Offset": {strconv.Itoa(offset)}, "Upload-Length": {strconv.Itoa(len(archive))}, "Certlab-File-Kind": {"submission"}, "Certlab-File-Name": {"submission.json"}}
+	return a.say(req, nil)
+}
+
 func (a *agent) deliver(ctx context.Context, run *run) bool {
 	now := time.Now().UTC()
 	run.sequence++
@@ -196,10 +216,7 @@ func (a *agent) deliver(ctx context.Context, run *run) bool {
 	sum := sha256.Sum256(run.archive)
 	file := order.File{Kind: order.SubmissionFile, Name: "submission.json", SHA256: hex.EncodeToString(sum[:]), Size: int64(len(run.archive))}
 	path := fmt.Sprintf("/agent/v1/runs/%s/attempts/1/files/%s", run.order.Run, file.SHA256)
-	req := a.request(ctx, http.MethodPatch, path, nil)
-	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(run.archive)), file.Size
-	req.Header = http.Header{"Upload-Offset": {"0"}, "Upload-Length": {strconv.FormatInt(file.Size, 10)}, "Certlab-File-Kind": {"submission"}, "Certlab-File-Name": {file.Name}}
-	if a.say(req, nil) != nil {
+	if a.upload(ctx, path, run.archive) != nil {
 		return false
 	}
 	report.Sequence, report.State = report.Sequence+1, order.Completed
