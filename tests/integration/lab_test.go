@@ -144,7 +144,7 @@ func testLogin(t *testing.T, l *lab) {
 	l.mustCertlab(t, "login", l.url(t), "--code", code, "--insecure-first-use")
 	again := l.exec(t, l.certlab, "login", l.url(t), "--code", code, "--insecure-first-use")
 	require.NotZero(t, again.code, "a code is good once: %s", again)
-	require.Contains(t, l.mustCertlab(t, "machine", "list"), "checkbox/0")
+	require.Contains(t, l.mustCertlab(t, "machine", "list"), l.machineOf(t, "checkbox/0"))
 }
 
 // url returns the controller's URL, from its unit's address and port option.
