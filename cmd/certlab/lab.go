@@ -130,11 +130,10 @@ func (c *labUpCmd) Run(ctx context.Context, std streams) error {
 
 // deploy deploys the bundle, unless all of its applications are there.
 func (c *labUpCmd) deploy(ctx context.Context, std streams, client locallab.Client, checkbox string) error {
-	site, remove, err := c.sitePrograms(client)
+	site, err := c.sitePrograms(client)
 	if err != nil {
 		return err
 	}
-	defer remove()
 	plan, err := locallab.PlanBundle(c.Bundle, c.Overlay, c.Charms, checkbox, site)
 	if err != nil {
 		return err
@@ -170,20 +169,17 @@ func (c *labUpCmd) deploy(ctx context.Context, std streams, client locallab.Clie
 	return err
 }
 
-// sitePrograms writes the lab's own programs to a file for the time of a deploy; a lab without a MAAS has none.
-func (c *labUpCmd) sitePrograms(client locallab.Client) (path string, remove func(), err error) {
+// sitePrograms writes the lab's own programs to a file in its directory; a lab without a MAAS has none.
+func (c *labUpCmd) sitePrograms(client locallab.Client) (string, error) {
 	if c.Nodes == 0 {
-		return "", func() {}, nil
+		return "", nil
 	}
 	data, err := locallab.SitePrograms()
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
-	path = filepath.Join(client.Dir, "site-programs.tar.gz")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return "", nil, err
-	}
-	return path, func() { os.Remove(path) }, nil
+	path := filepath.Join(client.Dir, "site-programs.tar.gz")
+	return path, os.WriteFile(path, data, 0o600)
 }
 
 type labDownCmd struct {
