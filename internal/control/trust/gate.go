@@ -29,7 +29,7 @@ func (t *Trust) MayDeploy(p cert.Place, r cert.Reservation) *cert.Hold {
 	}
 	if since, ok := t.judged[p.Machine]; ok && mine.Machine != p.Machine {
 		until := since.Add(minutes(t.limits().IncidentMinutes))
-		return &cert.Hold{Text: fmt.Sprintf("%s has failed too often in a row; it is quarantined at %s unless others fail alike", t.named(p.Machine), clockText(until)), Until: &until}
+		return &cert.Hold{Text: fmt.Sprintf("%s has failed too often in a row; it is quarantined at %s unless others fail alike", first(p.Hostname, t.named(p.Machine)), clockText(until)), Until: &until}
 	}
 	return nil
 }

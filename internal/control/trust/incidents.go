@@ -180,6 +180,9 @@ func (t *Trust) find(ctx context.Context, now time.Time) (string, error) {
 
 // begin opens an incident.
 func (t *Trust) begin(ctx context.Context, i cert.Incident, now time.Time) (string, error) {
+	if err := t.locate(ctx); err != nil { // what it overlaps is marked by where it stands
+		return "", err
+	}
 	i.ID, i.Opened, i.NextProbe = cert.NewID(cert.IncidentID, now), now, now.Add(probeAfter)
 	n := cert.NewNotice(cert.NoticeIncidentOpened, i.ID, now, "incident "+i.Where()+": "+i.Text+"; nothing new begins there, and nothing is quarantined")
 	n.Incident = i.ID
