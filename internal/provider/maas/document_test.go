@@ -82,7 +82,7 @@ func FuzzMachine(f *testing.F) {
 		seeds = append(seeds, []byte("["+string(line)+"]"))
 	}
 	p := provider(f, nil)
-	fuzztest.Run(f, 1500, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 700, seeds, func(t *testing.T, data []byte) {
 		err := decodeMachines(bytes.NewReader(data), func(m *machine) {
 			if m.SystemID == "" {
 				t.Fatal("a machine without an id")
@@ -104,7 +104,7 @@ func FuzzError(f *testing.F) {
 	seeds := fuzztest.Seeds("", "No Machine matches the given query.", `{"pool": ["Select a valid choice."], "x": {"y": [1]}}`, "<html>", `{"a": [[[["b"]]]]}`,
 		"Authorization Error: 'Expired timestamp: given 1795449600 and now 1795450200 has a greater difference than threshold 300'")
 	p := provider(f, nil)
-	fuzztest.Run(f, 1500, seeds, func(t *testing.T, data []byte) {
+	fuzztest.Run(f, 700, seeds, func(t *testing.T, data []byte) {
 		for _, status := range []int{400, 401, 403, 404, 409, 500, 503} {
 			x := &exchange{answered: true, sent: true, status: status, text: string(data)}
 			failed, _ := p.judge(t.Context(), call{doing: "x"}, x)

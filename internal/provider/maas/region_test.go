@@ -82,7 +82,7 @@ func (l lab) until(id string, status cert.Status) cert.Provided {
 		if m := l.look(id); m.Status == status {
 			return m
 		}
-		time.Sleep(5 * time.Second)
+		time.Sleep(20 * time.Second)
 	}
 	l.Fatalf("%s never became %s: it is %s", id, status, l.look(id).StatusName)
 	return cert.Provided{}
