@@ -33,7 +33,7 @@ func (b *box) PowerOn(id string, boot maastest.Boot) error {
 	if err := b.note("on fresh=%v %s %s %s", boot.Fresh, boot.Release, boot.Kernel, boot.UserData); err != nil {
 		return err
 	}
-	b.on = true
+	b.set(true)
 	if boot.Fresh {
 		go func() {
 			time.Sleep(30 * time.Second) // its cloud-init
@@ -43,8 +43,25 @@ func (b *box) PowerOn(id string, boot maastest.Boot) error {
 	return nil
 }
 
-func (b *box) PowerOff(_ string, hard bool) error { b.on = false; return b.note("off hard=%v", hard) }
-func (b *box) Wipe(string) error                  { return b.note("wipe") }
+func (b *box) PowerOff(_ string, hard bool) error {
+	b.set(false)
+	return b.note("off hard=%v", hard)
+}
+
+func (b *box) Wipe(string) error { return b.note("wipe") }
+
+func (b *box) set(on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.on = on
+}
+
+// heard returns what the host was asked since the given number of times.
+func (b *box) heard(since int) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.said[since:]...)
+}
 
 func (b *box) State(string) (bool, error) {
 	b.mu.Lock()
@@ -62,25 +79,27 @@ func TestAHostIsAskedForWhatAMachineDoes(t *testing.T) {
 		w := world{T: t, person: newPerson(t, r, "admin", true), id: r.AddMachine(maastest.Machine{})}
 		w.do(w.id, "deploy", "user_data=aGVsbG8=", "distro_series=jammy")
 		time.Sleep(time.Minute)
-		require.Empty(t, host.said, "the installer is the region's own")
+		require.Empty(t, host.heard(0), "the installer is the region's own")
 		w.is("Deployed", 10*time.Minute)
-		require.Equal(t, []string{"on fresh=true jammy ga-22.04 hello"}, host.said)
+		require.Equal(t, []string{"on fresh=true jammy ga-22.04 hello"}, host.heard(0))
 		require.JSONEq(t, `{"state":"on"}`, w.get("machines/"+w.id+"/?op=query_power_state").Body)
 
-		host.on = false // it has shut itself down
+		host.set(false) // it has shut itself down
 		require.JSONEq(t, `{"state":"off"}`, w.get("machines/"+w.id+"/?op=query_power_state").Body)
 		w.do(w.id, "power_on")
 		time.Sleep(10 * time.Second)
 		w.do(w.id, "power_off", "stop_mode=soft")
 		time.Sleep(10 * time.Second)
-		require.Equal(t, []string{"on fresh=false jammy ga-22.04 hello", "off hard=false"}, host.said[1:])
+		require.Equal(t, []string{"on fresh=false jammy ga-22.04 hello", "off hard=false"}, host.heard(1))
 
 		w.do(w.id, "release")
 		w.is("Ready", time.Minute)
 		synctest.Wait()
-		require.Equal(t, []string{"wipe"}, host.said[3:])
+		require.Equal(t, []string{"wipe"}, host.heard(3))
 
+		host.mu.Lock()
 		host.broken = errors.New("no room for it")
+		host.mu.Unlock()
 		w.do(w.id, "deploy")
 		s := w.is("Failed deployment", 10*time.Minute)
 		require.Equal(t, "Marking node failed - Power on for the node failed: no room for it", s.StatusMessage)
