@@ -164,6 +164,7 @@ func (a *at) deployed(ctx context.Context) (bool, error) {
 	calls := a.f.counted(a.d.ID)
 	return true, a.f.advance(ctx, a.d, func(e *edit) error {
 		e.r.Blocked = ""
+		e.believe(func(p *cert.Provided) { p.Status, p.StatusName = cert.StatusDeployed, "Deployed" })
 		e.phase(cert.PhaseBoot, stepWait, a.f.minutes(bootMinutes), calls)
 		e.log("deployed", "certlab", "the provider says that it is deployed; waiting for its first word")
 		return nil

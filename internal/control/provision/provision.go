@@ -77,6 +77,7 @@ type Fleet struct {
 
 	mu       sync.Mutex
 	provider cert.Provider
+	applied  bool // whether there is a provider is known
 	conf     order.Fleet
 	limits   order.FleetLimits
 	about    *cert.About
@@ -142,6 +143,7 @@ func New(o Options) *Fleet {
 func (f *Fleet) Apply(provider cert.Provider, conf order.Fleet) {
 	f.mu.Lock()
 	changed := f.provider != provider
+	f.applied = true
 	f.provider, f.conf, f.limits = provider, conf, conf.Limits.Defaults()
 	if changed {
 		f.about, f.problem = nil, ""
@@ -157,6 +159,13 @@ func (f *Fleet) Provider() cert.Provider {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.provider
+}
+
+// About returns what the provider last said of itself; nil: that is not known.
+func (f *Fleet) About() *cert.About {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.about
 }
 
 // Problem says what is wrong with the provider, with what to do; empty: nothing.
@@ -177,6 +186,12 @@ func (f *Fleet) need() (cert.Provider, error) {
 	p, conf, _ := f.settings()
 	if p != nil {
 		return p, nil
+	}
+	f.mu.Lock()
+	applied := f.applied
+	f.mu.Unlock()
+	if !applied {
+		return nil, cert.Errorf(cert.Unavailable, "cannot do that yet: the controller has just been started and its configuration is not in force (try again in some seconds)")
 	}
 	if conf.Problem != "" {
 		return nil, cert.Errorf(cert.Conflict, "cannot do that: there is no provider of machines: %s", conf.Problem)

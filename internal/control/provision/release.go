@@ -182,8 +182,9 @@ func (a *at) triedOften() bool {
 	return a.f.failures[a.d.ID] >= 5
 }
 
+// unlock unlocks a machine of which more than to be released is asked: releasing unlocks by itself.
 func (a *at) unlock(ctx context.Context, next string) (bool, error) {
-	if !a.p.Locked {
+	if !a.p.Locked || a.d.Failure == nil && a.p.Status != cert.StatusDeploying && a.d.Phase == cert.PhaseRelease {
 		return a.next(ctx, next, 0)
 	}
 	return a.try(ctx, next, "unlocked", "unlocked", func() error { return a.provider.Unlock(ctx, a.id, comment(a.r)) }, func(p *cert.Provided) { p.Locked = false })

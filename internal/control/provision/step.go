@@ -85,7 +85,7 @@ func (a *at) step(ctx context.Context) (bool, error) {
 		case a.m.Gone != nil:
 			return a.fail(ctx, cert.FailVanished, "the provider does not list the machine any more")
 		case !wanted:
-			return a.begin(ctx, cert.PhaseRelease, stepDrain)
+			return a.unwanted(ctx)
 		}
 	}
 	switch a.d.Phase {
@@ -116,11 +116,14 @@ func (a *at) whose() string {
 	return fmt.Sprintf("at the provider it is %s%s", first(a.p.StatusName, string(a.p.Status), "unknown"), heldBy(&a.p))
 }
 
-// begin goes to a phase and does nothing else.
-func (a *at) begin(ctx context.Context, phase cert.DeployPhase, step string) (bool, error) {
+// unwanted gives back a machine whose reservation ended before it was ready.
+func (a *at) unwanted(ctx context.Context) (bool, error) {
 	calls := a.f.counted(a.d.ID)
 	return true, a.f.advance(ctx, a.d, func(e *edit) error {
-		e.phase(phase, step, 0, calls)
+		if e.d.Phase == cert.PhaseAcquire && a.p.Holder == cert.ThisLab {
+			e.log("acquired", "certlab", "it was taken at the provider, and the answer was lost") // by a kill
+		}
+		e.phase(cert.PhaseRelease, stepDrain, 0, calls)
 		return nil
 	})
 }

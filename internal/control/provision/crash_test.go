@@ -1,0 +1,135 @@
+package provision_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"certlab/internal/cert"
+	"certlab/internal/provider/maas/maastest"
+)
+
+// cycle reserves two of three machines, one of which fails to be deployed at first, lets one reservation expire and cancels the other, whatever
+// happens to the controller meanwhile.
+func (l *lab) cycle() {
+	ids := []string{cert.NewID(cert.ReservationID, l.now()), cert.NewID(cert.ReservationID, l.now())}
+	for _, id := range ids {
+		l.stubborn(func() error {
+			_, err := l.fleet().Reserve(context.Background(), cert.NewReservation{ID: id, Reason: "a bug", Want: cert.Want{Query: "arch=amd64", Hours: 0.1, Failover: true}}, "ada", cert.Engineer)
+			return err
+		})
+	}
+	for _, id := range ids {
+		l.until("it is ready", func() bool {
+			r, err := l.db.Reservation(context.Background(), id)
+			require.NoError(l, err)
+			require.False(l, r.Final(), "%+v", r)
+			return r.State == cert.ReservationReady
+		})
+	}
+	l.stubborn(func() error {
+		_, err := l.fleet().Release(context.Background(), ids[1], cert.ReleaseReservation{}, "ada", cert.Engineer)
+		return err
+	})
+	for _, id := range ids {
+		require.Contains(l, []string{cert.EndedReleased, cert.EndedExpired}, l.over(id).Ending)
+	}
+	l.until("all are back", func() bool {
+		open, err := l.db.OpenDeployments(context.Background())
+		require.NoError(l, err)
+		return len(open) == 0
+	})
+	time.Sleep(15 * time.Minute) // the next whole list
+}
+
+// stubborn does something again until the controller has taken it.
+func (l *lab) stubborn(fn func() error) {
+	l.Helper()
+	l.until("the controller takes a request", func() bool {
+		v := l.fleet()
+		return !v.dead.Load() && fn() == nil && !v.dead.Load()
+	})
+}
+
+// dieAt kills the controller at the nth point and starts it again after some time. It returns a function that tells how many points there were.
+func (l *lab) dieAt(n int, pause time.Duration) func() int {
+	points := 0
+	l.cut = func(string) {
+		l.mu.Lock()
+		points++
+		hit := points == n
+		l.mu.Unlock()
+		if !hit {
+			return
+		}
+		v := l.fleet()
+		v.dead.Store(true)
+		v.cancel()
+		go func() {
+			l.lives.Wait()
+			time.Sleep(pause)
+			l.start()
+		}()
+	}
+	return func() int { l.mu.Lock(); defer l.mu.Unlock(); return points }
+}
+
+func TestFaultControllerKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	total := 0
+	fail := func(l *lab) {
+		l.conf.Limits.ReminderMinutes = 1
+		l.region.Fault(l.sid("node2"), maastest.Fault{Kind: maastest.DeployFails, Times: 1})
+	}
+	inLab(t, 3, func(l *lab) {
+		l.listed()
+		count := l.dieAt(-1, 0)
+		l.cycle()
+		l.clean()
+		total = count()
+	}, fail)
+	require.Greater(t, total, 40)
+	step := 6
+	if os.Getenv("CERTLAB_EACH_STEP") != "" { // all of them take some minutes
+		step = 1
+	}
+	for n := 1; n <= total; n += step {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			inLab(t, 3, func(l *lab) {
+				l.listed()
+				l.dieAt(n, 40*time.Second)
+				l.cycle()
+				l.clean()
+				for _, name := range []string{"node1", "node2", "node3"} {
+					l.whole(name)
+				}
+			}, fail)
+		})
+	}
+}
+
+// whole requires that a machine's log tells each deployment from its beginning to its end, in order.
+func (l *lab) whole(name string) {
+	l.Helper()
+	on := false
+	for n, kind := range l.kinds(name) {
+		switch kind {
+		case "reserved":
+			require.False(l, on, "%s %d: %v", name, n, l.kinds(name))
+			on = true
+		case "released", "passed":
+			require.True(l, on, "%s %d: %v", name, n, l.kinds(name))
+			on = false
+		case "acquired", "deploying", "ready", "ended", "releasing", "failed":
+			require.True(l, on, "%s %d: %v", name, n, l.kinds(name))
+		case "orphan", "gone", "adopted":
+			l.Fatalf("%s: %v", name, l.kinds(name))
+		}
+	}
+	require.False(l, on, "%s: %v", name, l.kinds(name))
+}
