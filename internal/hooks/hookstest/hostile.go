@@ -80,6 +80,7 @@ func (s *Scenario) CheckMalformedOptions(rows map[string]Malformed, same func(ab
 				for key := range set {
 					delete(state.Applications[s.app].Config, key)
 				}
+				state.Log = nil // same has seen it, and each change copies it
 				return nil
 			})
 			if slices.Contains(row.Accepts, what) {
@@ -126,6 +127,7 @@ func (s *Scenario) CheckMalformedParams(good map[string]map[string]any, rows map
 				require.Fail(s.t, fmt.Sprintf("no hostile values for parameters of type %q", kind))
 			}
 			require.True(s.t, ok, "parameter %q of action %q has no row in the table of malformed parameters: add one", param, action)
+			s.forgetTasks()
 			for what, value := range values {
 				params := map[string]any{}
 				for name, other := range good[action] {
@@ -145,6 +147,15 @@ func (s *Scenario) CheckMalformedParams(good map[string]map[string]any, rows map
 			}
 		}
 	}
+}
+
+// forgetTasks takes away the tasks that are over: each change copies the model, with all of them.
+func (s *Scenario) forgetTasks() {
+	s.Change(func(state *juju.State) error {
+		clear(state.Tasks)
+		clear(state.Operations)
+		return nil
+	})
 }
 
 // refusedParams requires that the action's schema refuses values of a number, a boolean or an enumeration.
