@@ -57,6 +57,7 @@ const (
 	firstWait  = 10 * time.Second
 	mostWait   = time.Hour
 	maxTries   = 30 // with these waits: about a day
+	tooOld     = 24 * time.Hour
 	batch      = 20
 	maxSecret  = 4096
 	maxAnswer  = 4096
@@ -141,8 +142,11 @@ func link(base string, n cert.Notice) string {
 	return base + "/"
 }
 
-// try sends a notice once.
+// try sends a notice once. One that is old before anybody could be told is not news any more.
 func (o *Outbox) try(ctx context.Context, hook order.Webhook, n cert.SentNotice) sqlite.NoticeTry {
+	if now := o.Now(); n.Tries == 0 && now.Sub(n.At) > tooOld {
+		return sqlite.NoticeTry{At: now, GivenUp: true, Error: fmt.Sprintf("it was older than %d hours before it could be sent", int(tooOld.Hours()))}
+	}
 	err, final := o.post(ctx, hook, n.Notice)
 	now := o.Now()
 	switch {
