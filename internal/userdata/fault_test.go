@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -269,4 +270,50 @@ func (h *host) cutBefore(n int) {
 	h.t.Helper()
 	require.NoError(h.t, os.WriteFile(filepath.Join(h.bin, "cut"), []byte(strconv.Itoa(n)+"\n"), 0o644))
 	require.NoError(h.t, os.WriteFile(filepath.Join(h.bin, "count"), nil, 0o644))
+}
+
+// TestFaultAuthorityThatTheMachineTrustsIsNotTheLabs: curl and wget go on trusting the system's authorities when they are given one, unless
+// they are told not to.
+func TestFaultAuthorityThatTheMachineTrustsIsNotTheLabs(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("another /etc/ssl/certs takes root")
+	}
+	for _, tool := range []string{"curl", "wget", "python3"} {
+		t.Run(tool, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, tool)
+			theirs := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(theirs, "ca-certificates.crt"), []byte(h.region.ca), 0o644))
+			require.NoError(t, os.WriteFile(filepath.Join(theirs, "theirs.pem"), []byte(h.region.ca), 0o644))
+			if tool == "curl" { // which looks for it by a hash of its name
+				hash, err := exec.Command("openssl", "x509", "-hash", "-noout", "-in", filepath.Join(theirs, "theirs.pem")).Output()
+				if err != nil {
+					t.Skip("this machine has no openssl to prepare a directory of authorities with")
+				}
+				require.NoError(t, os.Symlink("theirs.pem", filepath.Join(theirs, strings.TrimSpace(string(hash))+".0")))
+			}
+			inside := func(command string) (string, int) {
+				path := filepath.Join(t.TempDir(), "inside")
+				require.NoError(t, os.WriteFile(path, []byte("exec /usr/bin/unshare -m /bin/sh -c '/bin/mount --bind "+theirs+" /etc/ssl/certs && "+command+"'\n"), 0o700))
+				return h.run(path)
+			}
+			if said, code := inside("exit 0"); code != 0 {
+				t.Skipf("mounting is not allowed here: %s", said)
+			}
+			if tool == "wget" { // whose system does trust it
+				said, code := inside("exec wget -q --no-proxy -O /dev/null " + h.region.server.URL + "/enrol/v1/agent/x")
+				require.Equal(t, 6, code, "not a matter of trust, but of rights: %s", said)
+			}
+			asked := len(h.region.requests())
+			other, _, _ := authority(t)
+			h.params.CAs, h.params.Patience = []string{other}, time.Second
+			said, code := h.userData()
+			require.Zero(t, code, said)
+			said, code = inside("exec /bin/sh " + filepath.Join(h.root, deployed, "start.sh"))
+			require.Equal(t, 78, code, said)
+			require.Contains(t, said, "certlab: cannot reach the controller: "+tool+" "+h.region.server.URL+": ")
+			require.Len(t, h.region.requests(), asked, "nobody is told the token")
+		})
+	}
 }
