@@ -103,6 +103,18 @@ func TestPower(t *testing.T) {
 		require.NoError(l, l.Power(ctx, id, cert.SwitchOn, false))
 		time.Sleep(time.Minute)
 		require.True(l, l.region.State(id).On)
+		// Locked, as machines are that somebody has: it is locked again, whatever comes of it.
+		require.NoError(l, l.Lock(ctx, id, ""))
+		for _, action := range []cert.PowerAction{cert.SwitchOff, cert.SwitchOn, cert.SwitchCycle} {
+			require.NoError(l, l.Power(ctx, id, action, false), action)
+			require.True(l, l.region.State(id).Locked, action)
+			time.Sleep(time.Minute)
+		}
+		l.region.Fault(id, maastest.Fault{Kind: maastest.RackGone})
+		require.Equal(l, cert.ProviderNoRack, cert.ProviderFaultOf(l.Power(ctx, id, cert.SwitchOff, false)))
+		require.True(l, l.region.State(id).Locked)
+		require.True(l, l.region.State(id).On)
+		l.region.Clear(id)
 		require.EqualError(l, l.Power(ctx, id, "up", false), `cannot switch "node7" "up": that is none of on, off, cycle`)
 	})
 }

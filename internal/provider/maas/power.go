@@ -10,23 +10,58 @@ import (
 )
 
 // Power switches a machine. Off is hard. A cycle is off, seen to be off, and on: MAAS has none, and its on does not always switch a
-// machine off before. Of a unit's machine that somebody else holds only on and cycle are done: it is never left off.
+// machine off before. A locked machine of this lab is unlocked for it, and locked again. Of a unit's machine that somebody else holds
+// only on and cycle are done: it is never left off.
 func (p *Provider) Power(ctx context.Context, id string, action cert.PowerAction, unit bool) error {
 	ctx, cancel := context.WithTimeout(ctx, p.limits.Off+time.Duration(p.limits.Attempts)*p.limits.Long)
 	defer cancel()
+	var doing string
 	switch action {
 	case cert.SwitchOn:
-		return p.switchTo(ctx, "switch "+p.name(id)+" on", id, true, unit)
+		doing = "switch " + p.name(id) + " on"
 	case cert.SwitchOff:
-		return p.switchTo(ctx, "switch "+p.name(id)+" off", id, false, unit)
+		// Of a unit's machine too only if it is this lab's.
+		doing, unit = "switch "+p.name(id)+" off", false
 	case cert.SwitchCycle:
-		return p.cycle(ctx, id, unit)
+		doing = "power-cycle " + p.name(id)
+	default:
+		return cert.ProviderErrorf(cert.ProviderInvalid, "cannot switch %s %q: that is none of on, off, cycle", p.name(id), plain(string(action)))
 	}
-	return cert.ProviderErrorf(cert.ProviderInvalid, "cannot switch %s %q: that is none of on, off, cycle", p.name(id), plain(string(action)))
+	lock, err := p.unlocked(ctx, doing, id)
+	if err != nil {
+		return p.naming(id, err)
+	}
+	defer lock()
+	if action == cert.SwitchCycle {
+		return p.naming(id, p.cycle(ctx, doing, id, unit))
+	}
+	return p.naming(id, p.switchPower(ctx, doing, id, action == cert.SwitchOn, unit))
 }
 
-func (p *Provider) cycle(ctx context.Context, id string, unit bool) error {
-	doing := "power-cycle " + p.name(id)
+// unlocked unlocks a machine of this lab, and returns what locks it again if it was locked: MAAS lets nobody switch a locked machine. Should
+// the controller die in between, the machine stays unlocked, which its document says.
+func (p *Provider) unlocked(ctx context.Context, doing, id string) (lock func(), err error) {
+	m, err := p.guard(ctx, doing, id, heldOnly)
+	if err != nil || !m.Locked {
+		// Whether a machine that is not this lab's may be switched is decided right before that.
+		return func() {}, nil
+	}
+	const comment = "certlab: a locked machine cannot be switched"
+	lock = func() {
+		if err := p.Lock(context.WithoutCancel(ctx), id, comment); err != nil {
+			p.config.Log.Warn("a machine stays unlocked", "machine", id, "error", err)
+		}
+	}
+	if err := p.unlockFirst(ctx, doing, m, comment); err != nil {
+		if cert.ProviderFaultOf(err) == cert.ProviderOutcome {
+			lock()
+		}
+		return nil, err
+	}
+	return lock, nil
+}
+
+func (p *Provider) cycle(ctx context.Context, doing, id string, unit bool) error {
 	if err := p.switchPower(ctx, doing, id, false, unit); err != nil {
 		return err
 	}
@@ -56,14 +91,6 @@ func (p *Provider) cycle(ctx context.Context, id string, unit bool) error {
 		return &cert.ProviderError{Fault: e.Fault, Wait: e.Wait, Message: e.Message + "; it is off now: switch it on"}
 	}
 	return nil
-}
-
-func (p *Provider) switchTo(ctx context.Context, doing, id string, on, unit bool) error {
-	if unit && !on {
-		// As if it was no unit's: only if it is this lab's.
-		unit = false
-	}
-	return p.switchPower(ctx, doing, id, on, unit)
 }
 
 // switchPower asks MAAS to switch a machine on or off.
