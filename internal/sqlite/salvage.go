@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,12 @@ type Salvage struct {
 }
 
 // primary are the tables whose rows cannot be made again from others or from archives, in the order in which they refer to each other.
-var primary = []string{"machines", "runs", "removed_runs", "attempts", "submissions", "files", "tokens", "meta", "bad_files", "gone_files"}
+var primary = []string{"machines", "runs", "removed_runs", "attempts", "submissions", "files", "tokens", "meta", "bad_files", "gone_files",
+	"fleet", "reservations", "deployments", "machine_events", "machine_times", "dossiers", "zone_dossiers", "dossier_changes", "pauses", "incidents", "notices",
+	"lost_jobs", "power_cycles"}
+
+// ofNow are the tables that say how things are, not what has happened: what only a backup has of them is not so any more.
+var ofNow = []string{"meta", "bad_files", "gone_files", "fleet", "pauses", "notices"}
 
 // SalvageInto reads every row that can be read of the primary tables of the database at path, which it may change (give it a copy), into
 // a new database at to, and adds rows that only the database at backup has, if that is not empty. All submissions wait to be indexed
@@ -236,7 +242,7 @@ func (s *salvager) fill(backup string) error {
 	defer from.Close()
 	from.SetMaxOpenConns(1)
 	for _, table := range primary {
-		if table == "meta" || table == "bad_files" || table == "gone_files" {
+		if slices.Contains(ofNow, table) {
 			continue
 		}
 		cols, err := s.common(from, table)
@@ -336,6 +342,17 @@ var mendings = []mending{
 	{"machine %s (its row was unreadable: its runs are kept under its id)", `INSERT INTO machines (id, key, origin, hostname, architecture, system_id, product_uuid, base,
 		kernel, unit, model_uuid, created) SELECT r.machine, 'manual:' || r.machine, 'manual', r.machine, '', '', '', '', '', '', '', min(r.created)
 		FROM runs r WHERE NOT EXISTS (SELECT 1 FROM machines m WHERE m.id = r.machine) GROUP BY r.machine RETURNING id`},
+	{"machine %s (its row was unreadable: its log is kept under its id)", `INSERT INTO machines (id, key, origin, hostname, architecture, system_id, product_uuid, base,
+		kernel, unit, model_uuid, created) SELECT e.machine, 'manual:' || e.machine, 'manual', e.machine, '', '', '', '', '', '', '', min(e.at)
+		FROM machine_events e WHERE NOT EXISTS (SELECT 1 FROM machines m WHERE m.id = e.machine) GROUP BY e.machine RETURNING id`},
+	// A reservation without its deployment holds nothing that is known of: what this lab still holds at its provider is found there.
+	{"", "DELETE FROM deployments WHERE reservation NOT IN (SELECT id FROM reservations) OR machine NOT IN (SELECT id FROM machines) RETURNING 'deployment ' || id"},
+	{"", `UPDATE reservations SET state = 'ended', data = json_set(data, '$.state', 'ended', '$.ending', 'lost', '$.ended_by', 'certlab')
+		WHERE state IN ('preparing', 'ready', 'releasing') AND json_extract(data, '$.deployment') NOT IN (SELECT id FROM deployments) RETURNING 'reservation ' || id`},
+	{"", "DELETE FROM fleet WHERE machine NOT IN (SELECT id FROM machines) RETURNING ''"},
+	{"", "DELETE FROM machine_times WHERE machine NOT IN (SELECT id FROM machines) RETURNING ''"},
+	{"", "DELETE FROM lost_jobs WHERE run NOT IN (SELECT id FROM runs) RETURNING ''"},
+	{"", "DELETE FROM power_cycles WHERE run NOT IN (SELECT id FROM runs) RETURNING ''"},
 	{"", "DELETE FROM files WHERE run NOT IN (SELECT id FROM runs) RETURNING 'file ' || name || ' ' || sha256 || ' of run ' || run"},
 	{"", "DELETE FROM attempts WHERE run NOT IN (SELECT id FROM runs) RETURNING 'attempt ' || number || ' of run ' || run"},
 	{"", "DELETE FROM gone_files WHERE run NOT IN (SELECT id FROM runs) RETURNING ''"},
