@@ -148,6 +148,8 @@ func TestRemoteCommands(t *testing.T) {
 	require.Contains(t, mustCertlab(t, "machine", "show", "abc"), "maas:abc")
 	mustCertlab(t, "machine", "add", "bench", "--architecture", "arm64")
 
+	tendMachines(t)
+
 	run := decodeJSON[cert.Run](t, mustCertlab(t, "run", "start", "node0", "com.example::x", "--match", "a,b", "--match", "c", "--exclude", "d", "--env", "A=1,2", "--timeout", "1h", "--format", "json"))
 	require.Equal(t, cert.Spec{Plan: "com.example::x", Match: []string{"a,b", "c"}, Exclude: []string{"d"}, Environment: map[string]string{"A": "1,2"}, TimeoutSeconds: 3600}, run.Spec)
 	require.Contains(t, mustCertlab(t, "run", "list", "--machine", "node0", "--state", "queued"), run.ID)
@@ -180,6 +182,50 @@ func TestRemoteCommands(t *testing.T) {
 	require.Contains(t, mustCertlab(t, "token", "list"), "revoked")
 	code, _, _ = certlab(t, "", "login", "http://127.0.0.1", "--code", made.Code)
 	require.Equal(t, 1, code, "no TLS, no login")
+}
+
+// tendMachines goes through the commands on machines that need no provider, and through what the others say without one.
+func tendMachines(t *testing.T) {
+	require.Contains(t, mustCertlab(t, "machine", "list", "arch=amd64", "--state", "unknown"), "node0")
+	code, out, errs := certlab(t, "", "machine", "list", "arch=riscv64")
+	require.Zero(t, code)
+	require.NotContains(t, out, "node0")
+	require.Contains(t, errs, "no machine matches arch=riscv64: arch=riscv64 excludes all 2 (there are: amd64, arm64)")
+	require.Contains(t, fails(t, "machine", "list", "tagz=gpu"), "did you mean tags?")
+	require.Contains(t, fails(t, "machine", "reserve", "node0", "--reason", "x"), "MAAS")
+	require.Contains(t, mustCertlab(t, "reservation", "list", "--all"), "RESERVATION")
+	require.Contains(t, fails(t, "reservation", "show", "node0"), "node0")
+	require.Contains(t, fails(t, "machine", "release", "node0"), "node0")
+
+	require.Contains(t, mustCertlab(t, "machine", "dossier", "edit", "node0", "rack=r4", "ability:bmc=true", "manifest:a::b=1"), "manifest:a::b")
+	require.Contains(t, fails(t, "machine", "dossier", "edit", "node0", "racks=r4"), `cannot change "racks": there is no column "racks"`)
+	require.Contains(t, fails(t, "machine", "dossier", "edit", "node0", "ability:bmc=perhaps"), `cannot change the dossier: ability:bmc is "perhaps": it must be true, false or empty`)
+	require.Contains(t, mustCertlab(t, "machine", "dossier", "zone", "z1", "shared=iperf-a", "env:T=1"), "iperf-a")
+	require.Contains(t, fails(t, "machine", "dossier", "zone", "z1", "rack=r4"), "a zone has shared and env:NAME only")
+	code, out, errs = certlab(t, "SECRETSECRET123\n", "machine", "dossier", "secure-id", "node0")
+	require.Zero(t, code, errs)
+	require.NotContains(t, out, "SECRET")
+	require.Contains(t, fails(t, "machine", "dossier", "secure-id", "node0"), "nothing on standard input")
+	csv := filepath.Join(t.TempDir(), "dossiers.csv")
+	mustCertlab(t, "machine", "dossier", "export", "--output", csv)
+	require.Contains(t, mustCertlab(t, "machine", "dossier", "import", csv), "0 of 2 dossiers changed")
+	require.NoError(t, os.WriteFile(csv, []byte("machine,rack\nnode0,r5\n"), 0o600))
+	require.Contains(t, mustCertlab(t, "machine", "dossier", "import", csv, "--dry-run"), "1 of 1 dossiers would change (dry run: nothing is stored)")
+	require.Contains(t, mustCertlab(t, "machine", "dossier", "show", "node0"), "r4")
+	changed := decodeJSON[cert.DossierImport](t, mustCertlab(t, "machine", "dossier", "import", csv, "--format", "json"))
+	require.Equal(t, "r5", changed.Changes[0].After)
+	require.Contains(t, mustCertlab(t, "machine", "dossier", "history", "node0"), "secure_id")
+
+	require.Contains(t, mustCertlab(t, "machine", "pause", "--rack", "r5", "--reason", "new switch"), "new switch")
+	require.Contains(t, mustCertlab(t, "machine", "pause"), "new switch")
+	require.Contains(t, mustCertlab(t, "machine", "resume", "--rack", "r5"), "rack r5 takes new work again")
+	require.Contains(t, fails(t, "machine", "resume", "--rack", "r5"), "it is not paused")
+	require.Contains(t, mustCertlab(t, "machine", "events"), "TIME")
+	require.Contains(t, mustCertlab(t, "machine", "incidents", "--open"), "INCIDENT")
+	require.Contains(t, mustCertlab(t, "machine", "usage"), "hours of machines")
+	require.Contains(t, fails(t, "machine", "usage", "--from", "yesterday"), "cannot use the time")
+	require.Contains(t, fails(t, "machine", "console-log", "node0"), "console")
+	require.Contains(t, fails(t, "machine", "power", "node0", "off"), "no provider of machines")
 }
 
 func readFile(t *testing.T, path string) string {
