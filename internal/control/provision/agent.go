@@ -82,5 +82,7 @@ func (f *Fleet) Enrol(ctx context.Context, in order.Enrolment) (out order.Enroll
 	if f.Agent != nil {
 		out.Desired = f.Agent(done.m.Machine)
 	}
+	// Whose machine it is decides what the agent leaves alone there.
+	out.Desired.Deployment, out.Desired.Reserved = done.d.ID, done.r.Kind == cert.ReserveManual
 	return out, nil
 }
