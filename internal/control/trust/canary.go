@@ -31,11 +31,11 @@ func (c *canary) text(machine string) string {
 	text := fmt.Sprintf("the provider has changed from version %s to %s", c.From, c.Version)
 	switch {
 	case c.Problem != "":
-		return fmt.Sprintf("%s, and the first machine that was deployed since has failed: %s; another is tried (to go on all the same: certlab machine resume --lab)", text, c.Problem)
+		return fmt.Sprintf("%s, and the first machine that was deployed since has failed: %s; another is tried (to go on all the same: certlab machine resume)", text, c.Problem)
 	case c.Machine != "":
-		return fmt.Sprintf("%s: %s is deployed, checked and released first (to go on all the same: certlab machine resume --lab)", text, machine)
+		return fmt.Sprintf("%s: %s is deployed, checked and released first (to go on all the same: certlab machine resume)", text, machine)
 	}
-	return fmt.Sprintf("%s: one machine has to be deployed, checked and released first, and none is free for that (to go on all the same: certlab machine resume --lab)", text)
+	return fmt.Sprintf("%s: one machine has to be deployed, checked and released first, and none is free for that (to go on all the same: certlab machine resume)", text)
 }
 
 func (t *Trust) canaryNow() *canary {

@@ -253,7 +253,7 @@ func TestFaultCanaryFails(t *testing.T) {
 	b.pass(time.Minute)
 	require.Equal(t, []string{"check b"}, b.calls, "the one that has worked")
 	hold := b.trust.MayDeploy(b.place(m[0]), nobody)
-	require.Equal(t, "the provider has changed from version 3.4.1 to 3.5.0: b is deployed, checked and released first (to go on all the same: certlab machine resume --lab)", hold.Text)
+	require.Equal(t, "the provider has changed from version 3.4.1 to 3.5.0: b is deployed, checked and released first (to go on all the same: certlab machine resume)", hold.Text)
 	open, err := b.db.OpenReservations(b.ctx())
 	require.NoError(t, err)
 	require.Nil(t, b.trust.MayDeploy(b.place(m[1]), open[0]), "the canary itself")

@@ -20,7 +20,7 @@ func (t *Trust) MayDeploy(p cert.Place, r cert.Reservation) *cert.Hold {
 	mine := t.state.Checks[r.ID]
 	for n := range t.open {
 		if i := &t.open[n]; i.Covers(p) && mine.Incident != i.ID {
-			return &cert.Hold{Incident: i.ID, Text: fmt.Sprintf("incident since %s: %s; nothing new begins %s until one that is tried goes well (to end it: certlab machine resume %s)",
+			return &cert.Hold{Incident: i.ID, Text: fmt.Sprintf("incident since %s: %s; nothing new begins %s until one that is tried goes well (to end it: certlab machine resume%s)",
 				clockText(i.Opened), i.Text, i.Where(), resumeWords(i))}
 		}
 	}
@@ -83,9 +83,9 @@ func (t *Trust) named(machine string) string {
 func resumeWords(i *cert.Incident) string {
 	switch i.Scope {
 	case cert.ScopeZone, cert.ScopeRack:
-		return "--" + i.Scope + " " + i.Name
+		return " --" + i.Scope + " " + i.Name
 	}
-	return "--lab"
+	return "" // the whole lab
 }
 
 // Resumed is told that a person has resumed a part of the lab: incidents there are over, and with the whole lab a canary's wait too. It
