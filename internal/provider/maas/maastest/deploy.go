@@ -111,6 +111,9 @@ func (r *Region) deployPXE(n *node) {
 }
 
 func (r *Region) deployInstall(n *node) {
+	if n.Status != Deploying {
+		return
+	}
 	r.note(n, info("Loading ephemeral"), "", "")
 	r.note(n, info("Configuring storage"), "", "")
 	r.note(n, info("Installing OS"), "", "")
@@ -126,6 +129,9 @@ func (r *Region) deployInstall(n *node) {
 }
 
 func (r *Region) deployConfigure(n *node) {
+	if n.Status != Deploying {
+		return
+	}
 	r.note(n, info("Configuring OS"), "", "")
 	r.expire(n, r.nodeTimeout())
 	r.after(n, r.options.Timings.Install/4, "deploy-reboot")
@@ -144,6 +150,9 @@ func (r *Region) deployFail(n *node) {
 
 // deployReboot: the disk is as it was asked for, or as a fault has it, and boots.
 func (r *Region) deployReboot(n *node) {
+	if n.Status != Deploying {
+		return
+	}
 	r.note(n, debug("Installation complete"), "", "Node disabled netboot")
 	r.note(n, info("Rebooting"), "", "")
 	r.output(n, setInstallation, "curtin: Installation finished. "+n.OSystem+"/"+n.Series+" "+n.Kernel+"\n", 0)
@@ -160,14 +169,19 @@ func (r *Region) deployReboot(n *node) {
 	}
 	n.Dead = r.struck(n, NeverBoots)
 	if r.options.Host != nil && !n.Dead {
-		r.outside(n, func(h Host) error { return h.PowerOn(n.SystemID, r.nextBoot(n)) }, func(err error) {
-			if err != nil {
-				r.fail(n, "Power on for the node failed: "+err.Error())
-			}
-		})
+		r.deployStart(n)
 		return
 	}
 	r.after(n, r.options.Timings.Boot, "deploy-boot")
+}
+
+// deployStart has a Host start what was installed.
+func (r *Region) deployStart(n *node) {
+	r.outside(n, func(h Host) error { return h.PowerOn(n.SystemID, r.nextBoot(n)) }, func(err error) {
+		if err != nil && n.Status == Deploying {
+			r.fail(n, "Power on for the node failed: "+err.Error())
+		}
+	})
 }
 
 func (r *Region) deployBoot(n *node) {

@@ -107,6 +107,31 @@ func TestAHostIsAskedForWhatAMachineDoes(t *testing.T) {
 	})
 }
 
+func TestALoadedRegionAsksItsHostAgainForWhatItHadBegun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		lost := &box{}
+		r := maastest.New(maastest.Options{Host: lost})
+		lost.region = r
+		w := world{T: t, person: newPerson(t, r, "admin", true), id: r.AddMachine(maastest.Machine{})}
+		w.do(w.id, "deploy", "user_data=aGVsbG8=")
+		for len(lost.heard(0)) == 0 { // its first boot begins, and with it everything ends
+			time.Sleep(time.Second)
+		}
+		data, err := r.Save()
+		require.NoError(t, err)
+		r.Close()
+		time.Sleep(time.Hour)
+		host := &box{}
+		r, err = maastest.Load(maastest.Options{Host: host}, data)
+		require.NoError(t, err)
+		defer r.Close()
+		host.region, w.person.region = r, r
+		w.is("Deployed", time.Minute)
+		require.Equal(t, []string{"on fresh=true noble ga-24.04 hello"}, host.heard(0))
+	})
+}
+
 func TestPowerThatGoesTakesTheInstallationWithIt(t *testing.T) {
 	t.Parallel()
 	inABubble(t, func(w world) {

@@ -35,7 +35,7 @@ func (c *call) scriptsOf(kind, list, otherwise string) (names []string, complain
 // test begins hardware tests. The machine is its tester's until they are over.
 func (c *call) test() reply {
 	n := c.node
-	if !MayGo(n.Status, Testing) || n.Status == Testing || n.Status == Commissioning {
+	if !MayGo(n.Status, Testing) || slices.Contains([]Status{Testing, Commissioning, RescueMode}, n.Status) {
 		return conflict("Unable to start machine testing; node is currently in the '%s' state", n.Status)
 	}
 	names, complaint := c.scriptsOf("testing", c.get("testing_scripts"), "commissioning")
@@ -70,6 +70,9 @@ func (r *Region) testStart(n *node) {
 }
 
 func (r *Region) testDone(n *node) {
+	if n.Status != Testing {
+		return
+	}
 	if f := r.strike(n, TestFails); f != nil {
 		r.output(n, setTesting, orElse(f.Message, "a test of the hardware has failed")+"\n", 1)
 		r.finishSets(n, resultFailed)
@@ -178,6 +181,9 @@ func (r *Region) commissionStart(n *node) {
 }
 
 func (r *Region) commissionDone(n *node) {
+	if n.Status != Commissioning {
+		return
+	}
 	r.finishSets(n, resultPassed)
 	before, owner := n.Status, n.Owner
 	r.freed(n)
@@ -211,6 +217,9 @@ func (r *Region) rescueBoot(n *node) {
 }
 
 func (r *Region) rescueIn(n *node) {
+	if n.Status != EnteringRescueMode {
+		return
+	}
 	r.become(n, RescueMode)
 	r.note(n, info("Rescue mode"), "", "")
 }

@@ -72,6 +72,9 @@ func (r *Region) Load(data []byte) error {
 		}
 	}
 	pause := r.clock.Now().Sub(s.At)
+	if r.options.Host != nil {
+		pause += hostGrace
+	}
 	r.state.Started = r.state.Started.Add(pause)
 	for _, n := range r.state.Nodes {
 		if n.OwnerData == nil {
@@ -90,8 +93,15 @@ func (r *Region) Load(data []byte) error {
 	return nil
 }
 
+// hostGrace is how long a Host has, after Load, until it is asked for anything: it may have machines of its own to find again.
+const hostGrace = time.Second
+
 // resume asks a Host again for what it was doing when the region was saved.
 func (r *Region) resume(n *node) {
+	if r.options.Host != nil && n.Status == Deploying && n.Installed && !n.Dead && n.Task == nil {
+		r.after(n, hostGrace, "deploy-start") // its first boot, which nobody has heard of
+		return
+	}
 	if n.Task == nil {
 		return
 	}
@@ -100,5 +110,5 @@ func (r *Region) resume(n *node) {
 			return
 		}
 	}
-	r.after(n, 0, "power-done")
+	r.after(n, hostGrace, "power-done")
 }

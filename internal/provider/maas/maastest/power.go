@@ -119,7 +119,7 @@ func (r *Region) powered(n *node, err error) {
 
 // halt: a machine without power does nothing more. What it was doing times out, or is begun anew once it has power.
 func (r *Region) halt(n *node) {
-	r.cancel(n, "disk-boot", "deploy-install", "deploy-configure", "deploy-fail", "deploy-reboot", "deploy-boot", "erase-fail", "erase-done",
+	r.cancel(n, "disk-boot", "deploy-install", "deploy-configure", "deploy-fail", "deploy-reboot", "deploy-boot", "deploy-start", "erase-fail", "erase-done",
 		"test-done", "commission-done", "rescue-in")
 }
 

@@ -132,6 +132,9 @@ func (r *Region) eraseFail(n *node) {
 }
 
 func (r *Region) eraseDone(n *node) {
+	if n.Status != DiskErasing {
+		return
+	}
 	r.note(n, info("Disks erased"), "", "")
 	n.Installed = false
 	before := n.Status
@@ -186,16 +189,15 @@ func (r *Region) aborted(n *node) {
 func (c *call) markBroken() reply {
 	n := c.node
 	c.requested(n, "User marking node broken")
+	c.interrupt(n)
+	c.finishSets(n, resultAborted)
 	if n.Owner != "" {
-		c.interrupt(n)
-		c.finishSets(n, resultAborted)
 		c.freed(n)
 		c.note(n, info("Released"), "", "")
 		if n.Power != "off" && !n.manual() {
 			c.after = append(c.after, func() { c.power(n, task{Action: "off"}) })
 		}
 	}
-	c.cancel(n, "timeout")
 	c.become(n, Broken)
 	n.Error = c.get("comment")
 	n.revision++

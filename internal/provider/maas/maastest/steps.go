@@ -8,7 +8,7 @@ func steps() map[string]func(*Region, *node) {
 		"power-done": (*Region).powerDone, "power-failed": (*Region).powerFailed, "power-query": (*Region).powerQuery, "disk-boot": (*Region).diskBoot,
 		"timeout":    (*Region).timeout,
 		"deploy-pxe": (*Region).deployPXE, "deploy-install": (*Region).deployInstall, "deploy-configure": (*Region).deployConfigure,
-		"deploy-fail": (*Region).deployFail, "deploy-reboot": (*Region).deployReboot, "deploy-boot": (*Region).deployBoot,
+		"deploy-fail": (*Region).deployFail, "deploy-reboot": (*Region).deployReboot, "deploy-boot": (*Region).deployBoot, "deploy-start": (*Region).deployStart,
 		"released": (*Region).releasedStep, "aborted": (*Region).aborted,
 		"erase-start": (*Region).eraseStart, "erase-fail": (*Region).eraseFail, "erase-done": (*Region).eraseDone,
 		"test-start": (*Region).testStart, "test-done": (*Region).testDone,
