@@ -54,6 +54,8 @@ func TestTheRealServiceUnderstandsTheCharm(t *testing.T) {
 	l.settles(t, "1 machine, 0 running")
 	require.FileExists(t, filepath.Join(l.storage, markFile))
 
+	l.fleetActions(t)
+
 	l.WithConfig(map[string]string{"site-name": "basement", "log-level": "debug"})
 	l.settles(t, "1 machine, 0 running")
 	l.FireRelation("departed", id, "checkbox/0").RequireStatus("active", "0 machines, 0 running")
@@ -64,6 +66,45 @@ func TestTheRealServiceUnderstandsTheCharm(t *testing.T) {
 	r = l.Fire("update-status")
 	require.Equal(t, "blocked", r.Status().Name)
 	require.True(t, strings.HasPrefix(r.Status().Message, "mount the storage data/0"), r.Status().Message)
+}
+
+// fleetActions asks the real API for what needs no provider, and gets its refusals where one is needed.
+func (l *lab) fleetActions(t *testing.T) {
+	t.Helper()
+	works := func(action string, params map[string]any) map[string]string {
+		t.Helper()
+		r := l.RunAction(action, params)
+		require.False(t, r.Failed, "%s: %s", action, r.Message)
+		return r.Results
+	}
+	require.Equal(t, "none", works("show-fleet", nil)["source"])
+	require.Equal(t, "0", works("list-machines", map[string]any{"filter": "", "state": "quarantined", "query": ""})["count"])
+	require.Equal(t, "1", works("list-machines", map[string]any{"filter": "", "state": "any", "query": "node0"})["count"])
+	require.Equal(t, "node0", works("show-machine", map[string]any{"machine": "node0"})["hostname"])
+	require.Equal(t, "0", works("list-reservations", map[string]any{"state": "open"})["count"])
+	require.Equal(t, "0", works("list-incidents", map[string]any{"all": true})["count"])
+	require.Contains(t, works("usage", map[string]any{"from": "", "to": ""}), "total-hours")
+	require.Equal(t, "quarantined", works("quarantine", map[string]any{"machine": "node0", "reason": "smoke"})["state"])
+	require.NotContains(t, works("return-to-service", map[string]any{"machine": "node0", "force": true, "reason": "new fan"}), "quarantine.reason")
+	require.Equal(t, "lab", works("pause", map[string]any{"scope": "lab", "name": "", "reason": "new switch"})["scope"])
+	works("resume", map[string]any{"scope": "lab", "name": ""})
+	csv := filepath.Join(l.dir, "dossiers.csv")
+	require.Equal(t, csv, works("export-dossiers", map[string]any{"path": csv})["path"])
+	require.Equal(t, "true", works("import-dossiers", map[string]any{"path": csv, "dry-run": true})["dry-run"])
+	for action, params := range map[string]map[string]any{
+		"run-plan":           {"plan": "com.canonical.certlab::preflight", "query": "arch=amd64", "release": "", "kernel": "", "reason": "", "wait": 0},
+		"power":              {"machine": "node0", "action": "query", "reason": ""},
+		"console-log":        {"machine": "node0"},
+		"show-reservation":   {"reservation": "node0"},
+		"cancel-reservation": {"reservation": "node0", "reason": ""},
+	} {
+		r := l.RunAction(action, params)
+		require.True(t, r.Failed, action)
+		require.Zero(t, r.Code, action)
+		require.NotContains(t, r.Message, "cannot read the service's answer", action)
+		require.NotContains(t, r.Message, "there is nothing at", action)
+		t.Logf("%s: %s", action, r.Message)
+	}
 }
 
 // settles dispatches, as certlabd would have it done through juju-exec, until the unit is active with the message.
