@@ -43,12 +43,15 @@ type lab struct {
 	id     string
 	now    func() time.Time
 
-	mu     sync.Mutex
-	agents map[string]string // system id → what its agent does wrong: mute, broken, other; empty: nothing
-	guests map[string]string // public key → machine
-	uuids  map[string]string
-	script []provision.Script
-	cut    func(point string) // called at each point where the power may be cut
+	mu      sync.Mutex
+	agents  map[string]string // system id → what its agent does wrong: mute, broken, other; empty: nothing
+	guests  map[string]string // public key → machine
+	uuids   map[string]string
+	script  []provision.Script
+	options func(*provision.Options)
+	also    []func()           // begun with the lab
+	ends    []func()           // called at its end
+	cut     func(point string) // called at each point where the power may be cut
 }
 
 // A life is the engine from a start to a kill.
@@ -101,6 +104,9 @@ func inLab(t *testing.T, machines int, fn func(*lab), change ...func(*lab)) {
 			}
 		})
 		defer func() {
+			for _, end := range l.ends {
+				end()
+			}
 			l.kill()
 			synctest.Wait()
 			l.region.Close()
@@ -108,6 +114,9 @@ func inLab(t *testing.T, machines int, fn func(*lab), change ...func(*lab)) {
 		}()
 		l.connect()
 		l.start()
+		for _, fn := range l.also {
+			fn()
+		}
 		fn(l)
 		require.Empty(t, l.region.Violations())
 	})
@@ -133,13 +142,17 @@ func (l *lab) connect() {
 // start starts the engine, as a service that comes up.
 func (l *lab) start() {
 	v := &life{}
-	v.Fleet = provision.New(provision.Options{DB: l.db, Logger: slog.New(slog.DiscardHandler), Lab: quiet{l}, Now: l.now,
+	options := provision.Options{DB: l.db, Logger: slog.New(slog.DiscardHandler), Lab: quiet{l}, Now: l.now,
 		Script: func(s provision.Script) ([]byte, error) {
 			l.mu.Lock()
 			l.script = append(l.script, s)
 			l.mu.Unlock()
 			return json.Marshal(s)
-		}})
+		}}
+	if l.options != nil {
+		l.options(&options)
+	}
+	v.Fleet = provision.New(options)
 	v.Apply(mortal{l.maas, l, v}, l.conf)
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
