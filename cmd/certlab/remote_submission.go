@@ -45,7 +45,7 @@ func (c *submissionAddCmd) Run(ctx context.Context, std streams) error {
 	if err != nil || c.json() {
 		return c.write(std, s, err)
 	}
-	return table(std.out, nil, [][]string{{"Submission", s.ID}, {"Machine", s.Hostname}, {"Run", s.Run}, {"SHA-256", s.SHA256}, {"URL", s.URL}})
+	return table(std.out, nil, [][]string{{"Submission", s.ID}, {"Machine", s.Hostname}, {"Handed in by", s.AddedBy}, {"Run", s.Run}, {"SHA-256", s.SHA256}, {"URL", s.URL}})
 }
 
 type submissionListCmd struct {
@@ -73,9 +73,9 @@ func (c *submissionListCmd) Run(ctx context.Context, std streams) error {
 		if s.IndexState != cert.IndexDone {
 			shown = s.IndexState + " " + s.IndexError
 		}
-		rows = append(rows, []string{s.ID, s.Hostname, s.Plan, shown, timeText(&s.Received)})
+		rows = append(rows, []string{s.ID, s.Hostname, s.Plan, shown, timeText(&s.Received), s.AddedBy})
 	}
-	return table(std.out, []string{"SUBMISSION", "MACHINE", "PLAN", "RESULTS", "RECEIVED"}, rows)
+	return table(std.out, []string{"SUBMISSION", "MACHINE", "PLAN", "RESULTS", "RECEIVED", "HANDED IN BY"}, rows)
 }
 
 type submissionDownloadCmd struct {
@@ -176,7 +176,14 @@ func (c *resultListCmd) Run(ctx context.Context, std streams) error {
 	}
 	var rows [][]string
 	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Hostname, r.Outcome, r.CertificationStatus, fmt.Sprintf("%.1fs", r.DurationSeconds), fmt.Sprintf("%s/%d", r.Submission, r.Index)})
+		outcome := r.Outcome
+		if r.NoManifest {
+			outcome += " (no manifest)"
+		}
+		if r.MachineLost {
+			outcome += " (machine lost)"
+		}
+		rows = append(rows, []string{r.ID, r.Hostname, outcome, r.CertificationStatus, fmt.Sprintf("%.1fs", r.DurationSeconds), fmt.Sprintf("%s/%d", r.Submission, r.Index)})
 	}
 	return table(std.out, []string{"JOB", "MACHINE", "OUTCOME", "STATUS", "TIME", "SUBMISSION/INDEX"}, rows)
 }

@@ -41,9 +41,17 @@ func (c *runListCmd) Run(ctx context.Context, std streams) error {
 	}
 	var rows [][]string
 	for _, r := range runs {
-		rows = append(rows, []string{r.ID, r.Hostname, r.Spec.Plan, string(r.State), countsText(r.Counts), timeText(&r.Created)})
+		rows = append(rows, []string{r.ID, r.Hostname, r.Spec.Plan, string(r.State), runNote(r), timeText(&r.Created)})
 	}
 	return table(std.out, []string{"RUN", "MACHINE", "PLAN", "STATE", "RESULTS", "CREATED"}, rows)
+}
+
+// runNote is a run's results, with what must not be overlooked in them.
+func runNote(r cert.Run) string {
+	if r.NoManifest {
+		return strings.TrimPrefix(countsText(r.Counts)+", no manifest", ", ")
+	}
+	return countsText(r.Counts)
 }
 
 type runShowCmd struct {
@@ -68,6 +76,15 @@ func (f formatFlag) showRun(std streams, r cert.Run, err error) error {
 		{"Id", r.ID}, {"Machine", r.Hostname}, {"Plan", r.Spec.Plan}, {"State", string(r.State)}, {"Asked for by", askedBy(r)},
 		{"Created", timeText(&r.Created)}, {"Started", timeText(r.Started)}, {"Finished", timeText(r.Finished)},
 	}
+	if r.Waits != "" {
+		rows = append(rows, []string{"Waits for", r.Waits})
+	}
+	if r.Reservation != "" {
+		rows = append(rows, []string{"Reservation", r.Reservation})
+	}
+	if r.NoManifest {
+		rows = append(rows, []string{"Manifest", "none: jobs that asked for an entry were skipped, and have not passed"})
+	}
 	if r.Failure != nil {
 		rows = append(rows, []string{"Failure", r.Failure.Type + ": " + r.Failure.Message})
 	}
@@ -75,6 +92,12 @@ func (f formatFlag) showRun(std streams, r cert.Run, err error) error {
 		rows = append(rows, []string{fmt.Sprintf("Attempt %d", a.Number), attemptText(a)})
 		for _, i := range a.Interruptions {
 			rows = append(rows, []string{"Interrupted", fmt.Sprintf("%s by %s at %s", cmp.Or(i.Job, "no job"), i.Cause, timeText(&i.At))})
+		}
+		for _, l := range a.MachineLost {
+			rows = append(rows, []string{"Machine lost", fmt.Sprintf("in %s at %s: %s", cmp.Or(l.Job, "no job"), timeText(&l.At), l.Text)})
+		}
+		if a.Suspect != "" {
+			rows = append(rows, []string{"Suspect", "part of incident " + a.Suspect + ": it says nothing of the machine"})
 		}
 	}
 	rows = append(rows, []string{"Results", countsText(r.Counts)}, []string{"Submission", r.Submission}, []string{"URL", r.URL})

@@ -15,6 +15,7 @@ import (
 
 	"certlab/internal/cert"
 	"certlab/internal/order"
+	"certlab/internal/sqlite"
 )
 
 // audit returns what is wrong with a page for people who see it on this screen, read it aloud, or use it with a keyboard.
@@ -172,6 +173,43 @@ func TestPagesInABrowser(t *testing.T) {
 	d.arrive("/machines/" + hostile.Machine)
 	require.Equal(t, "node0", d.text("h1"))
 	seen("machine")
+
+	// Reservations, with what people write.
+	const attack = `<script>document.title="owned"</script>`
+	until := now().Add(time.Hour)
+	v := cert.Reservation{ID: cert.NewID(cert.ReservationID, time.Now()), Kind: cert.ReserveManual, State: cert.ReservationReady, Holder: "ada", Reason: attack + strings.Repeat("long", 60),
+		Machine: hostile.Machine, Hostname: "node0", Want: cert.Want{Query: "tags=" + strings.Repeat("gpu", 60)}, Created: now(), Until: &until}
+	gone := v
+	gone.ID, gone.State, gone.Ending, gone.Failure = cert.NewID(cert.ReservationID, time.Now()), cert.ReservationEnded, cert.EndedFailed, &cert.Failure{Type: cert.FailBoot, Message: attack}
+	require.NoError(t, l.service.db.ChangeFleet(t.Context(), func(tx *sqlite.FleetTx) error {
+		for _, r := range []cert.Reservation{v, gone} {
+			if err := tx.AddReservation(r); err != nil {
+				return err
+			}
+		}
+		return tx.Event(cert.MachineEvent{Machine: v.Machine, At: now(), Kind: "ready", Who: "certlab", Text: attack, Reservation: v.ID})
+	}))
+	d.follow("Reservations")
+	d.arrive("/reservations")
+	require.Contains(t, d.text("tbody"), attack)
+	require.NotContains(t, d.text("tbody"), gone.ID)
+	seen("reservations")
+	d.follow(v.ID)
+	d.arrive("/reservations/" + v.ID)
+	require.Contains(t, d.text("table"), attack)
+	seen("reservation")
+	d.open(l.url() + "/reservations/" + gone.ID)
+	require.Contains(t, d.text("[role=alert]"), "Boot: "+attack)
+	seen("reservation-failed")
+	d.open(l.url() + "/machines/" + hostile.Machine)
+	require.Contains(t, d.text("main"), attack, "what happened to it")
+	seen("machine-reserved")
+	d.open(l.url() + "/machines?query=arch%3Driscv64")
+	require.Contains(t, d.text("main"), "arch=riscv64 excludes all 2")
+	seen("machines-none")
+	d.open(l.url() + "/machines?query=tagz%3Dgpu")
+	require.Contains(t, d.text("[role=alert]"), "did you mean tags?")
+	seen("machines-wrong-query")
 
 	// A submission's results by outcome, and a log.
 	d.follow("Submissions")

@@ -27,10 +27,10 @@ type Salvage struct {
 // primary are the tables whose rows cannot be made again from others or from archives, in the order in which they refer to each other.
 var primary = []string{"machines", "runs", "removed_runs", "attempts", "submissions", "files", "tokens", "meta", "bad_files", "gone_files",
 	"fleet", "reservations", "deployments", "machine_events", "machine_times", "dossiers", "zone_dossiers", "dossier_changes", "pauses", "incidents", "notices",
-	"lost_jobs", "power_cycles"}
+	"lost_jobs", "power_cycles", "shared_locks"}
 
 // ofNow are the tables that say how things are, not what has happened: what only a backup has of them is not so any more.
-var ofNow = []string{"meta", "bad_files", "gone_files", "fleet", "pauses", "notices"}
+var ofNow = []string{"meta", "bad_files", "gone_files", "fleet", "pauses", "notices", "shared_locks"}
 
 // SalvageInto reads every row that can be read of the primary tables of the database at path, which it may change (give it a copy), into
 // a new database at to, and adds rows that only the database at backup has, if that is not empty. All submissions wait to be indexed
