@@ -102,7 +102,7 @@ func readSecret(ctx context.Context, u *hooks.Unit, option string, id hooks.Secr
 	}
 	for _, key := range needed {
 		if strings.TrimSpace(content[key]) == "" {
-			return nil, problem(fmt.Sprintf("change the secret of %s: %s is missing (juju update-secret %s %s=…)", option, key, id.Bare(), key)), nil
+			return nil, problem(fmt.Sprintf("change the secret of %s: %s is missing (juju update-secret %s %s=…)", option, key, id.Bare(), strings.Join(needed, "=… "))), nil
 		}
 	}
 	known := append(slices.Clone(needed), more...)
