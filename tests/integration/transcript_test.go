@@ -78,7 +78,7 @@ func (l *lab) replay(t *testing.T, script transcript) {
 	require.NotEmpty(t, script)
 	for _, e := range script {
 		want := e.pattern()
-		deadline := time.Now().Add(3 * time.Minute)
+		deadline := time.Now().Add(2 * time.Minute)
 		for {
 			out := l.shell(t, e.command)
 			if want.MatchString(out) {
