@@ -177,11 +177,11 @@ func (db *DB) ImportDossiers(ctx context.Context, rows []cert.DossierRow, who st
 		if err != nil {
 			return err
 		}
-		machines, err := list(ctx, tx, scanMachine, "SELECT "+machineColumns+" FROM machines m ORDER BY m.seq")
+		systems, err := list(ctx, tx, func(s scanner) (id string, err error) { return id, s.Scan(&id) }, "SELECT system_id FROM machines ORDER BY seq")
 		if err != nil {
 			return err
 		}
-		named, err := resolveRows(rows, all, machines)
+		named, err := resolveRows(rows, all, systems)
 		if err != nil {
 			return err
 		}
@@ -222,18 +222,17 @@ func (db *DB) ImportDossiers(ctx context.Context, rows []cert.DossierRow, who st
 }
 
 // resolveRows finds the machine of each row. A name that is one machine's id is not taken for another's hostname.
-func resolveRows(rows []cert.DossierRow, all []cert.Dossier, machines []machineRow) ([]cert.Dossier, error) {
+func resolveRows(rows []cert.DossierRow, all []cert.Dossier, systems []string) ([]cert.Dossier, error) {
 	byID := make(map[string]cert.Dossier, len(all))
 	names := make(map[string][]string, len(all)) // lower case → ids
 	exact := make(map[string]string, 2*len(all))
 	for n, d := range all {
 		byID[d.Machine] = d
-		m := machines[n].Machine
 		exact[d.Machine] = d.Machine
-		if m.SystemID != "" {
-			exact[m.SystemID] = d.Machine
+		if systems[n] != "" {
+			exact[systems[n]] = d.Machine
 		}
-		for _, name := range []string{m.Hostname, d.CID} {
+		for _, name := range []string{d.Hostname, d.CID} {
 			if key := strings.ToLower(name); key != "" {
 				names[key] = append(names[key], d.Machine)
 			}
