@@ -142,7 +142,7 @@ func (l *lab) connect() {
 // start starts the engine, as a service that comes up.
 func (l *lab) start() {
 	v := &life{}
-	options := provision.Options{DB: l.db, Logger: slog.New(slog.DiscardHandler), Lab: quiet{l}, Now: l.now,
+	options := provision.Options{DB: l.db, Logger: slog.New(slog.DiscardHandler), Lab: quiet{l}, Now: l.now, Poll: 5 * time.Second,
 		Script: func(s provision.Script) ([]byte, error) {
 			l.mu.Lock()
 			l.script = append(l.script, s)

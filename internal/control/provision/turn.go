@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"certlab/internal/cert"
@@ -75,9 +74,14 @@ func (f *Fleet) next(ctx context.Context) (time.Duration, error) {
 	sooner := func(t time.Time) {
 		wait = max(min(wait, t.Sub(now)), f.Poll/20)
 	}
+	// Whoever has news for a reservation wakes the loop: only what nobody tells of is looked at often.
+	slow := 5 * f.Poll
 	for _, r := range open {
 		switch {
-		case r.State != cert.ReservationReady, r.Kind != cert.ReserveManual:
+		case r.State == cert.ReservationQueued:
+			wait = min(wait, slow)
+		case r.State != cert.ReservationReady:
+		case r.Kind != cert.ReserveManual:
 			wait = min(wait, f.Poll)
 		case r.Until != nil && r.Reminded == nil:
 			sooner(r.Until.Add(-time.Duration(limits.ReminderMinutes) * time.Minute))
@@ -85,22 +89,26 @@ func (f *Fleet) next(ctx context.Context) (time.Duration, error) {
 			sooner(*r.Until)
 		}
 	}
-	if wait > f.Poll {
-		deployments, err := f.DB.OpenDeployments(ctx)
-		if err != nil {
-			return f.Poll, err
-		}
-		if slices.ContainsFunc(deployments, func(d cert.Deployment) bool { return d.Phase != cert.PhaseReady || d.Step != "" }) {
+	deployments, err := f.DB.OpenDeployments(ctx)
+	if err != nil {
+		return f.Poll, err
+	}
+	for _, d := range deployments {
+		switch {
+		case moving(d), d.Phase == cert.PhaseReady && d.Step != "", d.Phase == cert.PhasePrepare, d.Step == stepJudge:
 			wait = min(wait, f.Poll)
+		case d.Phase != cert.PhaseReady:
+			wait = min(wait, slow)
 		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sooner(f.nextList)
-	if len(f.chores) > 0 {
-		for _, at := range f.chores {
-			sooner(at)
-		}
+	for _, at := range f.chores {
+		sooner(at)
+	}
+	if !f.outage.IsZero() {
+		wait = max(f.nextLook.Sub(now), f.Poll/20) // nothing can be done before
 	}
 	return wait, nil
 }
@@ -179,9 +187,7 @@ func (f *Fleet) lost(err error, whole bool) {
 	f.tries++
 	wait := min(f.Poll<<min(f.tries, 5), maxBackoff)
 	f.nextLook = now.Add(wait)
-	if f.nextList.Before(f.nextLook) {
-		f.nextList = f.nextLook
-	}
+	f.nextList = f.nextLook // the whole list tells whether it is back, also when nothing is under way
 	text := err.Error()
 	was := f.problem
 	f.problem = text
