@@ -199,7 +199,7 @@ func TestFaultThreeInARow(t *testing.T) {
 	b.checked(cert.Counts{"pass": 3, "fail": 1}, "")
 	b.pass(110 * time.Minute)
 	require.Len(t, b.calls, 2, "the next check is later than the first")
-	b.pass(15 * time.Minute)
+	b.pass(30 * time.Minute)
 	require.Equal(t, []string{"quarantine bad", "check bad", "check bad"}, b.calls)
 	b.checked(cert.Counts{"pass": 4, "skip": 1}, "")
 	b.pass(2 * time.Minute)
@@ -215,16 +215,16 @@ func TestFaultThreeInARow(t *testing.T) {
 func TestFaultHealthCheckFails(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.conf.Limits.CheckHours = 24
+	b.conf.Limits.CheckHours = 2
 	m := b.add("z1", names("node", 9)...)
 	b.busy[m[8]] = true
 	require.NoError(t, b.db.ChangeFleet(b.ctx(), func(tx *sqlite.FleetTx) error {
 		return tx.AddReservation(cert.Reservation{ID: cert.NewID(cert.ReservationID, b.now), Kind: cert.ReserveManual, State: cert.ReservationQueued, Holder: "ada",
 			Want: cert.Want{Query: "node1"}, Created: b.now})
 	}))
-	b.pass(23 * time.Hour)
+	b.pass(110 * time.Minute)
 	require.Empty(t, b.calls)
-	b.pass(62 * time.Minute)
+	b.pass(10 * time.Minute)
 	require.Equal(t, []string{"check node2", "check node3", "check node4"}, b.calls, "a few at once")
 	b.checked(nil, "node2: deployed, and nothing was heard of it")
 	b.pass(time.Minute)

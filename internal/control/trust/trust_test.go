@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,7 +37,9 @@ type bench struct {
 var begin = time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, path: filepath.Join(t.TempDir(), "lab.db"), now: begin, suspects: map[string]string{}, busy: map[string]bool{}}
+	path := filepath.Join(t.TempDir(), "lab.db")
+	require.NoError(t, os.WriteFile(path, empty(), 0o600))
+	b := &bench{t: t, path: path, now: begin, suspects: map[string]string{}, busy: map[string]bool{}}
 	b.start()
 	t.Cleanup(func() { b.db.Close() })
 	return b
@@ -130,7 +134,7 @@ func (b *bench) deploy(machine, failure string) (incident string) {
 // pass lets time pass.
 func (b *bench) pass(d time.Duration) {
 	for end := b.now.Add(d); b.now.Before(end); {
-		b.now = b.now.Add(time.Minute)
+		b.now = b.now.Add(min(max(time.Minute, d/12), end.Sub(b.now)))
 		require.NoError(b.t, b.trust.Turn(b.ctx()))
 	}
 }
@@ -251,3 +255,25 @@ func sorted(all []string) []string {
 	slices.Sort(all)
 	return all
 }
+
+// empty is a database as it is made: making one takes longer than most tests.
+var empty = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "certlab-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "lab.db")
+	db, err := sqlite.Open(context.Background(), path)
+	if err != nil {
+		panic(err)
+	}
+	if err := db.Close(); err != nil {
+		panic(err)
+	}
+	bytes, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	return bytes
+})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -121,7 +122,9 @@ type node struct {
 var begin = time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, dir: t.TempDir(), now: begin, gate: &gate{}, bmc: &bmcs{on: map[string]bool{}, fail: map[string]error{}, stuck: map[string]bool{}, fakes: map[string]bool{}}}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "lab.db"), empty(), 0o600))
+	b := &bench{t: t, dir: dir, now: begin, gate: &gate{}, bmc: &bmcs{on: map[string]bool{}, fail: map[string]error{}, stuck: map[string]bool{}, fakes: map[string]bool{}}}
 	b.open()
 	t.Cleanup(func() { b.db.Close() })
 	return b
@@ -291,3 +294,25 @@ func TestAJobThatTakesLongMayBeSilentLong(t *testing.T) {
 	q = cert.Quiet{Heard: begin, Reported: begin, Least: time.Minute, Boot: 15 * time.Minute, Progress: cert.Progress{Phase: "rebooting"}}
 	require.Equal(t, begin.Add(15*time.Minute), q.Until())
 }
+
+// empty is a database as it is made: making one takes longer than most tests.
+var empty = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "certlab-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "lab.db")
+	db, err := sqlite.Open(context.Background(), path)
+	if err != nil {
+		panic(err)
+	}
+	if err := db.Close(); err != nil {
+		panic(err)
+	}
+	bytes, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	return bytes
+})
