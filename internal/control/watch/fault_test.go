@@ -97,11 +97,10 @@ func TestFaultWatchKilled(t *testing.T) {
 	counted := 0
 	for cut := 0; ; cut++ {
 		b := newBench(t)
-		b.conf.Limits.SilenceMinutes = 3
+		b.conf.Limits.SilenceMinutes = 1
 		b.boots()
 		n, other := b.add("node1", "ipmi", suspendJob), b.add("node2", "ipmi", "job")
 		require.NoError(t, b.watch.Look(b.ctx()))
-		b.pass(2*time.Minute, other)
 		var killed atomic.Bool
 		var steps atomic.Int32
 		b.db.OnStep(func(string) {
@@ -130,7 +129,7 @@ func TestFaultWatchKilled(t *testing.T) {
 			break
 		}
 		b.kill()
-		b.pass(6*time.Minute, other)
+		b.pass(3*time.Minute, other)
 		run := b.look(n)
 		require.Equal(t, cert.Running, run.State, "cut %d", cut)
 		require.Len(t, run.Attempts[0].MachineLost, 1, "cut %d", cut)
