@@ -112,6 +112,9 @@ func TestFaultWatchKilled(t *testing.T) {
 		for range 4 {
 			b.now = b.now.Add(30 * time.Second)
 			b.hear(other)
+			if n.up {
+				b.hear(n)
+			}
 			b.armed.Store(true)
 			done := make(chan struct{})
 			go func() {
