@@ -10,7 +10,8 @@ import (
 	"certlab/internal/cert"
 )
 
-// A FleetRow is a machine with what its provider says of it and what this lab keeps of it.
+// A FleetRow is a machine with what its provider says of it and what this lab keeps of it. What Provided and Hardware point to is shared with
+// other rows: it is replaced, not changed.
 type FleetRow struct {
 	Machine    cert.Machine
 	Provider   string // empty: its provider has never listed it
@@ -31,24 +32,28 @@ const fleetColumns = machineColumns + `, coalesce(f.provider, ''), f.provided, f
 
 const fleetTablesFrom = " FROM machines m LEFT JOIN fleet f ON f.machine = m.id"
 
-func scanFleetRow(s scanner) (r FleetRow, err error) {
+func (db *DB) scanFleetRow(s scanner) (r FleetRow, err error) {
 	var seq int64
+	var provided, hardware sql.NullString
 	m := &r.Machine
 	err = s.Scan(&m.ID, &m.Key, &m.Origin, &m.Hostname, &m.Architecture, &m.SystemID, &m.ProductUUID, &m.Base, &m.Kernel, &m.Unit,
 		&m.ModelUUID, timeColumn{&m.Created}, timePtrColumn{&m.Seen}, &m.CurrentRun, &seq,
-		&r.Provider, jsonColumn{&r.Provided}, jsonColumn{&r.Hardware}, timeColumn{&r.Read}, timePtrColumn{&r.Gone}, jsonColumn{&r.Quarantine}, &r.Retired,
+		&r.Provider, &provided, &hardware, timeColumn{&r.Read}, timePtrColumn{&r.Gone}, jsonColumn{&r.Quarantine}, &r.Retired,
 		&r.Failures, timePtrColumn{&r.Checked}, &r.Passed, timePtrColumn{&r.Orphan})
-	return r, err
+	if err != nil {
+		return r, err
+	}
+	return r, db.documents.fill(&r, provided.String, hardware.String)
 }
 
 // FleetRows lists all machines, the first known first.
 func (db *DB) FleetRows(ctx context.Context) ([]FleetRow, error) {
-	return list(ctx, db.r, scanFleetRow, "SELECT "+fleetColumns+fleetTablesFrom+" ORDER BY m.seq")
+	return list(ctx, db.r, db.scanFleetRow, "SELECT "+fleetColumns+fleetTablesFrom+" ORDER BY m.seq")
 }
 
 // FleetRow returns one machine, by its id.
 func (db *DB) FleetRow(ctx context.Context, machine string) (FleetRow, error) {
-	return one(ctx, db.r, scanFleetRow, notFound("machine", machine), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.id = ?", machine)
+	return one(ctx, db.r, db.scanFleetRow, notFound("machine", machine), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.id = ?", machine)
 }
 
 // A FleetTx is a transaction about machines: what it stores of a machine, of its reservation, of its deployment and in its log comes about
@@ -56,21 +61,22 @@ func (db *DB) FleetRow(ctx context.Context, machine string) (FleetRow, error) {
 type FleetTx struct {
 	ctx context.Context
 	tx  *sql.Tx
+	db  *DB
 }
 
 // ChangeFleet runs fn in one transaction, which is durable when ChangeFleet returns nil.
 func (db *DB) ChangeFleet(ctx context.Context, fn func(*FleetTx) error) error {
-	return db.write(ctx, func(tx *sql.Tx) error { return fn(&FleetTx{ctx, tx}) })
+	return db.write(ctx, func(tx *sql.Tx) error { return fn(&FleetTx{ctx, tx, db}) })
 }
 
 // Machine returns a machine by its id.
 func (t *FleetTx) Machine(id string) (FleetRow, error) {
-	return one(t.ctx, t.tx, scanFleetRow, notFound("machine", id), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.id = ?", id)
+	return one(t.ctx, t.tx, t.db.scanFleetRow, notFound("machine", id), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.id = ?", id)
 }
 
 // MachineByKey returns a machine by what makes it this machine. It fails as NotFound.
 func (t *FleetTx) MachineByKey(key string) (FleetRow, error) {
-	return one(t.ctx, t.tx, scanFleetRow, notFound("machine", key), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.key = ?", key)
+	return one(t.ctx, t.tx, t.db.scanFleetRow, notFound("machine", key), "SELECT "+fleetColumns+fleetTablesFrom+" WHERE m.key = ?", key)
 }
 
 // AddMachine adds a machine that its provider lists.

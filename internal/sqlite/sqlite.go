@@ -37,6 +37,8 @@ type DB struct {
 	frozen    atomic.Bool // the last write failed because the file system is read-only
 	onTrouble func()
 	onStep    func(step string)
+	changes   atomic.Int64
+	documents documents
 }
 
 // reads are the connections that read. What they find out about the storage is noted.
@@ -162,11 +164,15 @@ func (db *DB) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
 		return err
 	}
 	db.step("commit")
+	defer db.changes.Add(1) // also if it fails: what became of it is not known
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("cannot commit: %w", err)
 	}
 	return nil
 }
+
+// Changes counts the transactions that were committed. What was read when it was the same still holds.
+func (db *DB) Changes() int64 { return db.changes.Load() }
 
 // OnStep has fn called before and after each transaction and its commit, where tests cut the power. It is set before the database is used.
 func (db *DB) OnStep(fn func(step string)) { db.onStep = fn }

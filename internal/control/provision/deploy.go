@@ -238,6 +238,7 @@ func (a *at) becomeReady(ctx context.Context, s order.Status) (bool, error) {
 		return a.f.give(e)
 	})
 	if err == nil {
+		a.f.measureAnew()
 		a.f.Lab.Wake(a.d.Machine)
 	}
 	return true, err

@@ -78,31 +78,43 @@ type Fleet struct {
 	mu       sync.Mutex
 	provider cert.Provider
 	applied  bool // whether there is a provider is known
-	conf     order.Fleet
-	limits   order.FleetLimits
-	about    *cert.About
-	problem  string    // what is wrong with the provider; empty: nothing
-	outage   time.Time // since when it does not answer; zero: it does
-	tries    int       // that failed in a row
-	nextLook time.Time
-	nextList time.Time
-	listed   time.Time // when all machines were last listed
-	contact  time.Time // when the provider last answered, as stored
-	bell     chan struct{}
-	seq      int64            // counts changes at the provider
-	touched  map[string]int64 // machine → seq of the last change at the provider
-	flying   map[string]context.CancelFunc
-	stops    map[string]context.CancelFunc // deployment → ends the site's program that runs for it
-	later    map[string]time.Time          // deployment → not before
-	failures map[string]int                // deployment → calls that failed in a row
-	tokens   map[string]string             // deployment → token, to repeat a call with the same one
-	calls    map[string]int                // deployment → calls of the provider in this phase
-	shy      map[string]time.Time          // machine → not before: somebody else was faster
-	images   map[string]imageList
-	hardware time.Time // not before: the next machine is looked at closely
-	chores   map[string]time.Time
-	workers  sync.WaitGroup
-	slots    chan struct{}
+	// applications counts configurations.
+	applications int64
+	conf         order.Fleet
+	limits       order.FleetLimits
+	about        *cert.About
+	problem      string    // what is wrong with the provider; empty: nothing
+	outage       time.Time // since when it does not answer; zero: it does
+	tries        int       // that failed in a row
+	nextLook     time.Time
+	nextList     time.Time
+	listed       time.Time // when all machines were last listed
+	contact      time.Time // when the provider last answered, as stored
+	bell         chan struct{}
+	seq          int64            // counts changes at the provider
+	touched      map[string]int64 // machine → seq of the last change at the provider
+	flying       map[string]context.CancelFunc
+	stops        map[string]context.CancelFunc // deployment → ends the site's program that runs for it
+	later        map[string]time.Time          // deployment → not before
+	failures     map[string]int                // deployment → calls that failed in a row
+	tokens       map[string]string             // deployment → token, to repeat a call with the same one
+	calls        map[string]int                // deployment → calls of the provider in this phase
+	shy          map[string]time.Time          // machine → not before: somebody else was faster
+	images       map[string]imageList
+	hardware     time.Time // not before: the next machine is looked at closely
+	chores       map[string]time.Time
+	measures     map[string]measure // by class
+	workers      sync.WaitGroup
+	slots        chan struct{}
+
+	looking sync.Mutex
+	seen    *picture // the last one; looking guards it
+}
+
+// A measure is how long the phases of a class's deployments took.
+type measure struct {
+	sums  map[cert.DeployPhase]cert.PhaseSum
+	count int
 }
 
 type imageList struct {
@@ -135,7 +147,7 @@ func New(o Options) *Fleet {
 	}
 	return &Fleet{Options: o, stops: make(map[string]context.CancelFunc), wake: make(chan struct{}, 1), bell: make(chan struct{}), touched: make(map[string]int64), flying: make(map[string]context.CancelFunc),
 		later: make(map[string]time.Time), failures: make(map[string]int), tokens: make(map[string]string), calls: make(map[string]int),
-		shy: make(map[string]time.Time), images: make(map[string]imageList), chores: make(map[string]time.Time), slots: make(chan struct{}, maxWorkers),
+		shy: make(map[string]time.Time), images: make(map[string]imageList), measures: make(map[string]measure), chores: make(map[string]time.Time), slots: make(chan struct{}, maxWorkers),
 		limits: order.FleetLimits{}.Defaults()}
 }
 
@@ -144,6 +156,7 @@ func (f *Fleet) Apply(provider cert.Provider, conf order.Fleet) {
 	f.mu.Lock()
 	changed := f.provider != provider
 	f.applied = true
+	f.applications++
 	f.provider, f.conf, f.limits = provider, conf, conf.Limits.Defaults()
 	if changed {
 		f.about, f.problem = nil, ""

@@ -125,6 +125,7 @@ func (f *Fleet) drop(d cert.Deployment) {
 		f.Lab.DropGuest(d.AgentKey)
 	}
 	f.forget(d.ID)
+	f.measureAnew() // how long its release took
 	f.Wake()
 }
 

@@ -333,12 +333,29 @@ func (f *Fleet) measured(class string) (map[cert.DeployPhase]cert.PhaseSum, int)
 	if class == "" {
 		return nil, 0
 	}
+	f.mu.Lock()
+	known, ok := f.measures[class]
+	f.mu.Unlock()
+	if ok {
+		return known.sums, known.count
+	}
 	all, err := f.DB.Deployments(context.Background(), sqlite.DeploymentFilter{Class: class}, measuredOver)
 	if err != nil {
 		return nil, 0
 	}
 	all = slices.DeleteFunc(all, func(d cert.Deployment) bool { return d.Failure != nil || !arrived(d) })
-	return cert.PhaseSums(all), len(all)
+	known = measure{cert.PhaseSums(all), len(all)}
+	f.mu.Lock()
+	f.measures[class] = known
+	f.mu.Unlock()
+	return known.sums, known.count
+}
+
+// measureAnew forgets what was measured: there is more.
+func (f *Fleet) measureAnew() {
+	f.mu.Lock()
+	clear(f.measures)
+	f.mu.Unlock()
 }
 
 // arrived reports whether a deployment's machine was ready.

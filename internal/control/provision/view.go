@@ -19,10 +19,39 @@ type picture struct {
 	byID      map[string]*cert.Reservation
 	row       map[string]*sqlite.FleetRow
 	pauses    []cert.Pause
+
+	stored  int64 // the database's changes that are in it, at least
+	applied int64 // the configuration that it was made with
+	read    time.Time
 }
 
-// look reads everything from the database.
+// pictureFor is how long a picture is good if nothing is stored: what follows from the time, and from what the gate says, changes too.
+const pictureFor = time.Second
+
+// look returns everything as it is in the database, or was after this was called. Who asks shares it with others: it is not to be changed.
 func (f *Fleet) look(ctx context.Context) (*picture, error) {
+	stored := f.DB.Changes()
+	f.looking.Lock() // of many who ask at once, one reads
+	defer f.looking.Unlock()
+	f.mu.Lock()
+	applied := f.applications
+	f.mu.Unlock()
+	now := f.Now()
+	if p := f.seen; p != nil && p.stored >= stored && p.applied == applied && !now.Before(p.read) && now.Sub(p.read) < pictureFor {
+		return p, nil
+	}
+	stored = f.DB.Changes()
+	p, err := f.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.stored, p.applied, p.read = stored, applied, now
+	f.seen = p
+	return p, nil
+}
+
+// read reads everything from the database.
+func (f *Fleet) read(ctx context.Context) (*picture, error) {
 	p := &picture{deploying: map[string]*cert.Deployment{}, held: map[string]*cert.Reservation{}, byID: map[string]*cert.Reservation{}, row: map[string]*sqlite.FleetRow{}}
 	var err error
 	if p.rows, err = f.DB.FleetRows(ctx); err != nil {
@@ -185,7 +214,7 @@ func (f *Fleet) Machines(ctx context.Context) ([]cert.FleetMachine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.machines, nil
+	return slices.Clone(p.machines), nil
 }
 
 const (
