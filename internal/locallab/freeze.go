@@ -30,6 +30,7 @@ func (m *Machine) Freeze(ctx context.Context) error {
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
+	told := map[int]bool{}
 	for {
 		processes, err := descendants(b.cmd.Process.Pid)
 		if err != nil {
@@ -37,10 +38,13 @@ func (m *Machine) Freeze(ctx context.Context) error {
 		}
 		running := 0
 		for pid, state := range processes {
-			if state != 'T' && state != 't' && state != 'Z' && state != 'X' {
-				running++
-				_ = syscall.Kill(pid, syscall.SIGSTOP)
+			// One in the kernel, as after vfork with a child that has stopped, stops before it does anything of its own again.
+			if strings.IndexByte("TtZX", state) >= 0 || state == 'D' && told[pid] {
+				continue
 			}
+			running++
+			told[pid] = true
+			_ = syscall.Kill(pid, syscall.SIGSTOP)
 		}
 		if running == 0 {
 			return nil

@@ -24,7 +24,7 @@ func TestFrozenMachine(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(processes), 2)
 	for pid, state := range processes {
-		require.Contains(t, "TZ", string(state), "process %d", pid)
+		require.Contains(t, "TZD", string(state), "process %d", pid)
 	}
 	_, err = m.Exec(ctx, ExecSpec{Argv: []string{"true"}})
 	require.ErrorContains(t, err, "machine is frozen")
