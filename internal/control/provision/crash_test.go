@@ -93,7 +93,7 @@ func TestFaultControllerKilledAtEachStep(t *testing.T) {
 		total = count()
 	}, fail)
 	require.Greater(t, total, 40)
-	step := 6
+	step := 17
 	if os.Getenv("CERTLAB_EACH_STEP") != "" { // all of them take some minutes
 		step = 1
 	}

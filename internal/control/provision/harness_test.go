@@ -84,7 +84,7 @@ func inLab(t *testing.T, machines int, fn func(*lab), change ...func(*lab)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &lab{T: t, path: filepath.Join(dir, "certlab.db"), agents: map[string]string{}, guests: map[string]string{}, uuids: map[string]string{}, id: "lab1"}
 		l.now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-		l.region = maastest.New(maastest.Options{Timings: quick(), Seed: 1, OnBoot: l.boot})
+		l.region = maastest.New(maastest.Options{Timings: quick(), NodeTimeout: 10 * time.Minute, Seed: 1, OnBoot: l.boot})
 		l.key = l.region.AddUser("certlab", true)
 		for n := range machines {
 			l.add(maastest.Machine{Hostname: fmt.Sprintf("node%d", n+1)})
