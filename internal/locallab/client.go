@@ -282,11 +282,20 @@ func (c Client) Start(ctx context.Context, options Options) (started bool, err e
 		return false, err
 	}
 	defer read.Close()
-	cmd := &exec.Cmd{
-		Path: exe, Args: []string{appletDaemon, c.Dir, options.Checkbox, strconv.Itoa(options.Nodes)}, Dir: "/", Stdout: log, Stderr: log, ExtraFiles: []*os.File{write},
-		Env: daemonEnv(os.Environ()), SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	command := func() *exec.Cmd {
+		return &exec.Cmd{
+			Path: exe, Args: []string{appletDaemon, c.Dir, options.Checkbox, strconv.Itoa(options.Nodes)}, Dir: "/", Stdout: log, Stderr: log,
+			ExtraFiles: []*os.File{write}, Env: daemonEnv(os.Environ()), SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+		}
 	}
+	cmd := command()
 	err = cmd.Start()
+	// A process that this one starts at the same time has what was open for writing, the program's copy too, until it is another program.
+	for tries := 0; errors.Is(err, syscall.ETXTBSY) && tries < 200; tries++ {
+		time.Sleep(10 * time.Millisecond)
+		cmd = command()
+		err = cmd.Start()
+	}
 	write.Close()
 	if err != nil {
 		return false, fmt.Errorf("cannot start the lab: %w", err)
