@@ -33,7 +33,10 @@ func (t *FleetTx) ChangeRun(id string, change func(*cert.Run) (bool, error)) err
 	if err != nil || !changed {
 		return err
 	}
-	return storeRun(t.ctx, t.tx, &run, before)
+	if err := storeRun(t.ctx, t.tx, &run, before); err != nil {
+		return err
+	}
+	return t.db.ran(t.ctx, t.tx, &run, row.State)
 }
 
 // OpenCycles returns the power cycles that are not over, the oldest first.
@@ -99,9 +102,10 @@ type Watched struct {
 	Boot     string                // that its agent said last
 	Said     time.Time             // when
 
-	Run      string // that goes on; empty: none
+	Run      string // that goes on, or that was handed out; empty: none
 	Cancel   bool   // it is to be cancelled
-	Attempt  int
+	Handed   time.Time
+	Attempt  int // 0: its agent has not reported it yet
 	Reported time.Time
 	Progress cert.Progress
 	BootID   string // of the attempt's last report
@@ -109,20 +113,33 @@ type Watched struct {
 
 func scanWatched(s scanner) (w Watched, err error) {
 	err = s.Scan(&w.Machine, &w.Hostname, &w.Unit, timePtrColumn{&w.Seen}, jsonColumn{&w.Provided}, jsonColumn{&w.Dossier}, &w.Kind, &w.State, &w.Boot, timeColumn{&w.Said},
-		&w.Run, &w.Cancel, &w.Attempt, timeColumn{&w.Reported}, jsonColumn{&w.Progress}, &w.BootID)
+		&w.Run, &w.Cancel, timeColumn{&w.Handed}, &w.Attempt, timeColumn{&w.Reported}, jsonColumn{&w.Progress}, &w.BootID)
 	return w, err
 }
 
-// Watched lists the machines that have an agent, each once, with the attempt that goes on there.
+// Watched lists the machines that have an agent, each once, with the attempt that goes on there, or else with the run that was handed out.
 func (db *DB) Watched(ctx context.Context) ([]Watched, error) {
-	return list(ctx, db.r, scanWatched, `SELECT m.id, m.hostname, m.unit <> '', m.seen, coalesce(f.provided, ''), coalesce(d.data, ''), coalesce(v.kind, ''), coalesce(v.state, ''),
-		coalesce(json_extract(g.data, '$.boot_id'), ''), g.at, coalesce(a.run, ''), coalesce(r.cancel_requested, 0), coalesce(a.number, 0), a.updated, coalesce(a.progress, ''), coalesce(a.boot_id, '')
+	return list(ctx, db.r, scanWatched, watchedQuery+"WHERE m.unit <> '' OR g.machine IS NOT NULL OR r.id IS NOT NULL ORDER BY m.seq")
+}
+
+// WatchedMachine is Watched of one machine; nil if nothing is expected of it.
+func (db *DB) WatchedMachine(ctx context.Context, machine string) (*Watched, error) {
+	all, err := list(ctx, db.r, scanWatched, watchedQuery+"WHERE m.id = ? AND (m.unit <> '' OR g.machine IS NOT NULL OR r.id IS NOT NULL)", machine)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return &all[0], nil
+}
+
+const watchedQuery = `SELECT m.id, m.hostname, m.unit <> '', m.seen, coalesce(f.provided, ''), coalesce(d.data, ''), coalesce(v.kind, ''), coalesce(v.state, ''),
+		coalesce(json_extract(g.data, '$.boot_id'), ''), g.at, coalesce(r.id, ''), coalesce(r.cancel_requested, 0), r.handed_out, coalesce(a.number, 0), a.updated,
+		coalesce(a.progress, ''), coalesce(a.boot_id, '')
 		FROM machines m LEFT JOIN fleet f ON f.machine = m.id LEFT JOIN dossiers d ON d.machine = m.id LEFT JOIN agent_status g ON g.machine = m.id
 		LEFT JOIN reservations v ON v.machine = m.id AND v.machine <> '' AND v.state IN ('preparing', 'ready', 'releasing')
-		LEFT JOIN runs r ON r.seq = (SELECT seq FROM runs o INDEXED BY runs_open WHERE o.machine = m.id AND o.state IN ('queued', 'running') AND o.state = 'running' ORDER BY seq LIMIT 1)
+		LEFT JOIN runs r ON r.seq = (SELECT seq FROM runs o INDEXED BY runs_open WHERE o.machine = m.id AND o.state IN ('queued', 'running')
+			AND (o.state = 'running' OR o.handed_out IS NOT NULL) ORDER BY o.state = 'running' DESC, seq LIMIT 1)
 		LEFT JOIN attempts a ON a.run = r.id AND a.number = (SELECT max(number) FROM attempts l WHERE l.run = r.id)
-		WHERE m.unit <> '' OR g.machine IS NOT NULL OR a.run IS NOT NULL ORDER BY m.seq`)
-}
+		`
 
 // jobSamples bounds how many runs of a job an estimate looks at.
 const jobSamples = 200

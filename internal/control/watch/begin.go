@@ -30,19 +30,19 @@ func (w *Watch) begin(ctx context.Context, m *sqlite.Watched, q cert.Quiet, now 
 		c.Provider = m.Provided.ID
 	}
 	long := silence(now.Sub(q.Heard))
-	if why := w.handless(m, c.Unit); why != "" {
-		c.Step, c.Hands = cert.CycleHands, fmt.Sprintf("nothing was heard of it for %s during %s, and %s: look at it, and switch it off and on", long, jobText(c.Job), why)
+	if why := w.handless(ctx, m, c.Unit); why != "" {
+		c.Step, c.Hands = cert.CycleHands, fmt.Sprintf("nothing was heard of it for %s %s, and %s: look at it, and switch it off and on", long, when(m, &c), why)
 		return nil, w.store(ctx, m, &c, "silent", c.Hands, nil)
 	}
 	if limit := w.Config().Limits.Defaults().PowerCycles; done >= limit {
 		return nil, w.giveUp(ctx, m, &c, fmt.Sprintf("it keeps silent again after %d power cycles, which is the limit of an attempt (power-cycles)", done))
 	}
-	return &c, w.store(ctx, m, &c, "silent", fmt.Sprintf("nothing was heard of it for %s during %s: it is power-cycled (%s of attempt %d of run %s)",
-		long, jobText(c.Job), ordinal(c.Number), c.Attempt, c.Run), nil)
+	return &c, w.store(ctx, m, &c, "silent", fmt.Sprintf("nothing was heard of it for %s %s: it is power-cycled (%s of %s)",
+		long, when(m, &c), ordinal(c.Number), attemptText(&c)), nil)
 }
 
 // handless says why nobody but a person can switch a machine; empty if that is not so.
-func (w *Watch) handless(m *sqlite.Watched, unit bool) string {
+func (w *Watch) handless(ctx context.Context, m *sqlite.Watched, unit bool) string {
 	switch {
 	case w.Provider() == nil:
 		return "this controller has no provider that could switch it"
@@ -52,10 +52,17 @@ func (w *Watch) handless(m *sqlite.Watched, unit bool) string {
 		return "its power type is manual"
 	case unit && !w.Config().MAAS.PowerUnits:
 		return "machines that carry a unit are not to be switched (option power-units)"
+	case unit && !w.placed(ctx, m):
+		return "nothing confirms that its unit is on the provider's machine " + m.Provided.ID + " (the product UUID or a MAC address has to agree)"
 	case !unit && m.Provided.Holder != cert.ThisLab:
 		return "somebody else holds it at the provider"
 	}
 	return ""
+}
+
+// placed reports whether the hardware confirms that the unit is on that machine: its own word is a file on a disk, and disks are moved and cloned.
+func (w *Watch) placed(ctx context.Context, m *sqlite.Watched) bool {
+	return w.Placed != nil && w.Placed(ctx, m.Machine, *m.Provided).Confirmed
 }
 
 // giveUp ends the run whose machine cannot be got back.
@@ -101,6 +108,21 @@ func (w *Watch) store(ctx context.Context, m *sqlite.Watched, c *cert.PowerCycle
 		w.Logger.Warn("a machine is silent", "machine", m.Hostname, "run", c.Run, "step", c.Step, "text", text)
 	}
 	return err
+}
+
+// when says what the machine was at when it fell silent.
+func when(m *sqlite.Watched, c *cert.PowerCycle) string {
+	if c.Attempt == 0 {
+		return "since run " + m.Run + " was handed out to it"
+	}
+	return "during " + jobText(c.Job)
+}
+
+func attemptText(c *cert.PowerCycle) string {
+	if c.Attempt == 0 {
+		return "run " + c.Run + ", which was not reported yet"
+	}
+	return fmt.Sprintf("attempt %d of run %s", c.Attempt, c.Run)
 }
 
 func jobText(job string) string {

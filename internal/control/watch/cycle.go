@@ -14,7 +14,7 @@ const stepLimit = 10 * time.Minute
 
 // work does for a power cycle what can be done now. m is nil if nothing is expected of the machine any more.
 func (w *Watch) work(ctx context.Context, c cert.PowerCycle, m *sqlite.Watched) error {
-	m, err := w.look(ctx, &c, m)
+	m, err := w.complete(ctx, &c, m)
 	if err != nil {
 		return err
 	}
@@ -38,8 +38,8 @@ func (w *Watch) work(ctx context.Context, c cert.PowerCycle, m *sqlite.Watched) 
 	}
 }
 
-// look completes what is known of the machine: its run may be over by now. Then m.Run is empty.
-func (w *Watch) look(ctx context.Context, c *cert.PowerCycle, m *sqlite.Watched) (*sqlite.Watched, error) {
+// complete completes what is known of the machine: its run may be over by now. Then m.Run is empty.
+func (w *Watch) complete(ctx context.Context, c *cert.PowerCycle, m *sqlite.Watched) (*sqlite.Watched, error) {
 	if m != nil && m.Run == c.Run && m.Attempt == c.Attempt {
 		return m, nil
 	}
@@ -188,11 +188,17 @@ func (w *Watch) patience() time.Duration {
 // resumed ends a power cycle whose machine is back.
 func (w *Watch) resumed(ctx context.Context, c *cert.PowerCycle, m *sqlite.Watched, boot string) error {
 	c.Step, c.Since, c.NewBoot, c.Problem = cert.CycleResumed, w.Now(), boot, ""
+	if c.Attempt == 0 {
+		return w.store(ctx, m, c, "resumed", fmt.Sprintf("back after %s; run %s is handed out again", ordinal(c.Number), c.Run), nil)
+	}
 	return w.store(ctx, m, c, "resumed", fmt.Sprintf("back after %s; %s counts as machine-lost", ordinal(c.Number), jobText(c.Job)), w.lost(c))
 }
 
 // lost records the job in which the machine was lost.
 func (w *Watch) lost(c *cert.PowerCycle) func(*sqlite.FleetTx) error {
+	if c.Attempt == 0 { // no job is known to have begun
+		return nil
+	}
 	l := cert.LostJob{Job: c.Job, At: c.At, Boots: []string{c.Boot}, Power: ordinal(c.Number), Text: "the machine kept silent in this job for longer than it may and was power-cycled"}
 	if c.NewBoot != "" {
 		l.Boots = append(l.Boots, c.NewBoot)

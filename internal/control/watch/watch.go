@@ -1,5 +1,5 @@
 // Package watch looks at machines under test from outside. An agent on a machine that hangs reports nothing: when nothing was heard of a
-// machine with a running attempt for longer than it may keep silent, what its BMC has of the console is saved, the machine is power-cycled,
+// machine with a run for longer than it may keep silent, what its BMC has of the console is saved, the machine is power-cycled,
 // its agent is waited for with a new boot id, and the job that it died in is recorded as machine-lost beside Checkbox's own outcome. The agent
 // resumes by itself.
 //
@@ -41,6 +41,8 @@ type Options struct {
 	Config   func() order.Fleet                                           // in force
 	Console  func(ctx context.Context, machine string, w io.Writer) error // of a machine, by id; fails with fs.ErrNotExist where there is none; nil: nowhere
 	Gate     Gate                                                         // nil: there are no incidents
+	// Placed says whether the hardware confirms that a machine's unit is on that machine of the provider's; nil: nobody can tell.
+	Placed func(ctx context.Context, machine string, p cert.Provided) cert.Placement
 }
 
 // A Watch looks at machines from outside.
@@ -51,6 +53,10 @@ type Watch struct {
 	reachable time.Time // since when agents could be heard
 	last      time.Time // end of the last look
 	held      map[string]string
+
+	flying  map[string]bool // machines whose power cycle somebody works on
+	slots   chan struct{}
+	workers sync.WaitGroup
 }
 
 // Bounds of the watch.
@@ -61,7 +67,7 @@ const (
 	quietFrom   = 5 * time.Minute // of silence, until it counts for an incident
 	leastQuiet  = 90 * time.Second
 	lookTimeout = time.Minute
-	atOnce      = 8 // machines that are worked on
+	atOnce      = 16 // machines that are worked on; a call for one of them may hang for minutes
 )
 
 // New returns a Watch.
@@ -69,13 +75,14 @@ func New(o Options) *Watch {
 	if o.Now == nil {
 		o.Now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 	}
-	return &Watch{Options: o, held: make(map[string]string)}
+	return &Watch{Options: o, held: make(map[string]string), flying: make(map[string]bool), slots: make(chan struct{}, atOnce)}
 }
 
-// Loop watches until ctx ends.
+// Loop watches until ctx ends. A machine whose power takes long, or whose provider hangs, keeps nobody from being watched.
 func (w *Watch) Loop(ctx context.Context) error {
+	defer w.workers.Wait()
 	for {
-		if err := w.Look(ctx); err != nil && ctx.Err() == nil {
+		if _, err := w.look(ctx); err != nil && ctx.Err() == nil {
 			w.Logger.Error("cannot watch the machines", "error", err)
 		}
 		timer := time.NewTimer(w.pace())
@@ -95,10 +102,21 @@ func (w *Watch) pace() time.Duration {
 	return lookEvery
 }
 
-// Look looks at all machines once, and does for each that is worked on what can be done now.
+// Look looks at all machines once, does for each that is worked on what can be done now, and waits for that. What a look before is still at
+// is not waited for.
 func (w *Watch) Look(ctx context.Context) error {
+	done, err := w.look(ctx)
+	errs := []error{err}
+	for _, d := range done {
+		errs = append(errs, <-d)
+	}
+	return errors.Join(errs...)
+}
+
+// look looks at all machines once and starts what can be done now. Each channel is closed when the work on one machine ends.
+func (w *Watch) look(ctx context.Context) ([]<-chan error, error) {
 	if w.DB.Writable() != nil {
-		return nil
+		return nil, nil
 	}
 	now := w.Now()
 	w.mu.Lock()
@@ -113,11 +131,11 @@ func (w *Watch) Look(ctx context.Context) error {
 	}()
 	machines, err := w.DB.Watched(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	open, err := w.DB.OpenCycles(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cycled := make(map[string]bool, len(open))
 	for _, c := range open {
@@ -125,13 +143,11 @@ func (w *Watch) Look(ctx context.Context) error {
 	}
 	cut, err := w.hear(ctx, machines, cycled, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	by := make(map[string]*sqlite.Watched, len(machines))
 	var errs []error
 	for n := range machines {
 		m := &machines[n]
-		by[m.Machine] = m
 		if cycled[m.Machine] || !watched(m) {
 			continue
 		}
@@ -142,26 +158,66 @@ func (w *Watch) Look(ctx context.Context) error {
 			cycled[m.Machine] = true
 		}
 	}
-	return errors.Join(append(errs, w.workAll(ctx, open, by))...)
-}
-
-// workAll does for each power cycle what can be done now.
-func (w *Watch) workAll(ctx context.Context, open []cert.PowerCycle, by map[string]*sqlite.Watched) error {
-	errs := make([]error, len(open))
-	slots := make(chan struct{}, atOnce)
-	var all sync.WaitGroup
-	for n, c := range open {
-		all.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			errs[n] = w.work(ctx, c, by[c.Machine])
-		})
+	var started []<-chan error
+	for _, c := range open {
+		if done := w.start(ctx, c); done != nil {
+			started = append(started, done)
+		}
 	}
-	all.Wait()
-	return errors.Join(errs...)
+	return started, errors.Join(errs...)
 }
 
-// watched reports whether a machine is to be heard: an attempt goes on there, and nobody has said that it should end. A machine that a person
+// start does for a power cycle what can be done now, in a worker of the machine's own; nil if there is one already.
+func (w *Watch) start(ctx context.Context, c cert.PowerCycle) <-chan error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.flying[c.Machine] {
+		return nil
+	}
+	w.flying[c.Machine] = true
+	done := make(chan error, 1)
+	w.workers.Go(func() {
+		defer close(done)
+		defer func() {
+			w.mu.Lock()
+			delete(w.flying, c.Machine)
+			w.mu.Unlock()
+		}()
+		select {
+		case w.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		defer func() { <-w.slots }()
+		err := w.goOn(ctx, c)
+		if err != nil && ctx.Err() == nil {
+			w.Logger.Error("cannot go on with a power cycle", "machine", c.Machine, "run", c.Run, "error", err)
+		}
+		done <- err
+	})
+	return done
+}
+
+// goOn works on a power cycle as it is by now: the worker before may have changed it since it was read, and it may have waited for its turn.
+func (w *Watch) goOn(ctx context.Context, c cert.PowerCycle) error {
+	all, err := w.DB.Cycles(ctx, c.Run, c.Attempt)
+	if err != nil {
+		return err
+	}
+	for _, now := range all {
+		if !now.At.Equal(c.At) || now.Final() {
+			continue
+		}
+		m, err := w.DB.WatchedMachine(ctx, c.Machine)
+		if err != nil {
+			return err
+		}
+		return w.work(ctx, now, m)
+	}
+	return nil
+}
+
+// watched reports whether a machine is to be heard: a run goes on there or was handed out, and nobody has said that it should end. A machine that a person
 // has and no run is on is never watched.
 func watched(m *sqlite.Watched) bool {
 	return m.Run != "" && !m.Cancel && m.State != cert.ReservationReleasing
@@ -244,6 +300,9 @@ func (w *Watch) quiet(m *sqlite.Watched) cert.Quiet {
 	q := cert.Quiet{Reported: m.Reported, Progress: m.Progress, Least: w.least(), Reachable: w.reachable,
 		Boot: time.Duration(w.Config().Limits.Defaults().BootMinutes) * time.Minute}
 	q.Heard = m.Reported
+	if m.Handed.After(q.Heard) { // a run begins there, whether it was reported or not
+		q.Heard = m.Handed
+	}
 	if m.Seen != nil && m.Seen.After(q.Heard) {
 		q.Heard = *m.Seen
 	}
