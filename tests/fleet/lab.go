@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"certlab/internal/durable"
@@ -37,6 +39,7 @@ type Lab struct {
 	service *service
 	server  *http.Server
 	http    *http.Client // over the unix socket
+	shared  atomic.Int64 // lists of several machines
 }
 
 // Start makes a lab and waits until its controller is ready.
@@ -56,7 +59,7 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l.server = &http.Server{Handler: l.Region, ReadHeaderTimeout: 30 * time.Second}
+	l.server = &http.Server{Handler: http.HandlerFunc(l.region), ReadHeaderTimeout: 30 * time.Second}
 	go func() { _ = l.server.Serve(listener) }()
 	defer func() {
 		if err != nil {
@@ -86,6 +89,34 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 	l.rack.cas = l.service.cas
 	l.http = l.service.root()
 	return l, l.service.start(ctx)
+}
+
+// region counts what asks for several machines, and has the region answer.
+func (l *Lab) region(w http.ResponseWriter, r *http.Request) {
+	if query := r.URL.Query(); r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/machines/") && len(query["id"]) != 1 && !query.Has("op") {
+		l.shared.Add(1)
+	}
+	l.Region.ServeHTTP(w, r)
+}
+
+// SharedPolls is how often the region was asked for several machines at once, or for all.
+func (l *Lab) SharedPolls() int { return int(l.shared.Load()) }
+
+// Took is how long a machine took at the region to go from one status to another, after a time; 0: it has not.
+func (l *Lab) Took(systemID string, from, to maastest.Status, since time.Time) time.Duration {
+	var began time.Time
+	for _, e := range l.Region.Log() {
+		if e.SystemID != systemID || e.At.Before(since) || e.Before == e.After {
+			continue
+		}
+		if e.After == from {
+			began = e.At
+		}
+		if e.Before == from && e.After == to && !began.IsZero() {
+			return e.At.Sub(began)
+		}
+	}
+	return 0
 }
 
 // Kill ends the controller as a crash does, and starts it again.

@@ -22,16 +22,12 @@ func (f *Fleet) schedule(ctx context.Context) error {
 	if f.away() {
 		return nil
 	}
-	open, err := f.DB.OpenReservations(ctx)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(open, func(r cert.Reservation) bool { return r.State == cert.ReservationQueued }) {
-		return nil
-	}
 	p, err := f.look(ctx)
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(p.open, func(r cert.Reservation) bool { return r.State == cert.ReservationQueued }) {
+		return nil
 	}
 	_, _, limits := f.settings()
 	room := limits.MaxDeploying
@@ -52,15 +48,30 @@ func (f *Fleet) schedule(ctx context.Context) error {
 	}
 	f.mu.Unlock()
 	var touched bool
+	queries, holds := map[wanted][]*cert.FleetMachine{}, holds{}
+	blocked := map[string]string{}
 	for n := range p.open {
 		r := &p.open[n]
 		if r.State != cert.ReservationQueued || r.NotBefore != nil && now.Before(*r.NotBefore) {
 			continue
 		}
-		m, why := f.choose(p, r, free, common, room)
+		q, err := cert.ParseQuery(r.Want.Query)
+		if err != nil {
+			if r.Blocked != err.Error() {
+				blocked[r.ID] = err.Error()
+			}
+			continue
+		}
+		q = q.AnyState()
+		candidates, known := queries[wantedBy(r)]
+		if !known {
+			candidates = f.candidates(p, r, q)
+			queries[wantedBy(r)] = candidates
+		}
+		m, why := f.choose(p, r, q, candidates, holds, free, common, room)
 		if m == nil {
-			if err := f.waiting(ctx, r, why); err != nil {
-				return err
+			if r.Blocked != why {
+				blocked[r.ID] = why
 			}
 			continue
 		}
@@ -82,7 +93,40 @@ func (f *Fleet) schedule(ctx context.Context) error {
 	if touched {
 		f.ring()
 	}
-	return nil
+	return f.waiting(ctx, blocked)
+}
+
+// wanted is what of a reservation decides which machines it can have.
+type wanted struct {
+	query       string
+	quarantined bool
+	only        string // machine
+}
+
+func wantedBy(r *cert.Reservation) wanted {
+	w := wanted{query: r.Want.Query, quarantined: forQuarantined(r)}
+	if !r.Want.Failover && len(r.Avoid) > 0 {
+		w.only = r.Avoid[len(r.Avoid)-1]
+	}
+	return w
+}
+
+// holds keeps what the gate has said in one turn. It tells reservations apart only where they are for checks.
+type holds map[holdOf]*cert.Hold
+
+type holdOf struct{ machine, release, check string }
+
+func (h holds) of(g Gate, m *cert.FleetMachine, r *cert.Reservation) *cert.Hold {
+	key := holdOf{machine: m.ID, release: r.Want.Release}
+	if r.Kind == cert.ReserveCheck {
+		key.check = r.ID
+	}
+	hold, known := h[key]
+	if !known {
+		hold = g.MayDeploy(placeOf(m, r.Want.Release), *r)
+		h[key] = hold
+	}
+	return hold
 }
 
 // usable reports whether a machine can be had now. One that is quarantined can be had for a check.
@@ -90,17 +134,12 @@ func usable(m *cert.FleetMachine) bool {
 	return m.Provider != "" && m.Unit == "" && m.Paused == nil && (m.State == cert.MachineFree || m.State == cert.MachineQuarantined)
 }
 
-// choose returns the machine that a reservation gets now, or why it gets none.
-func (f *Fleet) choose(p *picture, r *cert.Reservation, free map[string]bool, common map[string]int, room int) (*cert.FleetMachine, string) {
-	q, err := cert.ParseQuery(r.Want.Query)
-	if err != nil {
-		return nil, err.Error()
-	}
-	q = q.AnyState()
+// choose returns the machine of the candidates that a reservation gets now, or why it gets none.
+func (f *Fleet) choose(p *picture, r *cert.Reservation, q cert.Query, candidates []*cert.FleetMachine, holds holds, free map[string]bool,
+	common map[string]int, room int) (*cert.FleetMachine, string) {
 	var best *cert.FleetMachine
 	var held *cert.Hold
 	paused, others, matching := 0, false, 0
-	candidates := f.candidates(p, r, q)
 	for _, m := range candidates {
 		if !slices.Contains(r.Avoid, m.ID) {
 			others = true
@@ -115,7 +154,7 @@ func (f *Fleet) choose(p *picture, r *cert.Reservation, free map[string]bool, co
 			continue
 		}
 		if f.Gate != nil {
-			if hold := f.Gate.MayDeploy(placeOf(m, r.Want.Release), *r); hold != nil {
+			if hold := holds.of(f.Gate, m, r); hold != nil {
 				held = hold
 				continue
 			}
@@ -190,19 +229,31 @@ func better(p *picture, a, b *cert.FleetMachine, common map[string]int) bool {
 	return cmp.Or(cmp.Compare(p.row[a.ID].Failures, p.row[b.ID].Failures), -cmp.Compare(common[a.Class], common[b.Class]), strings.Compare(a.Hostname, b.Hostname)) < 0
 }
 
-// waiting says what a reservation in the queue waits for.
-func (f *Fleet) waiting(ctx context.Context, r *cert.Reservation, why string) error {
-	if r.Blocked == why {
+// waiting says what reservations in the queue wait for.
+func (f *Fleet) waiting(ctx context.Context, why map[string]string) error {
+	if len(why) == 0 {
 		return nil
 	}
-	return f.DB.ChangeFleet(ctx, func(tx *sqlite.FleetTx) error {
-		stored, err := tx.Reservation(r.ID)
-		if err != nil || stored.State != cert.ReservationQueued {
-			return err
+	err := f.DB.ChangeFleet(ctx, func(tx *sqlite.FleetTx) error {
+		for id, text := range why {
+			stored, err := tx.Reservation(id)
+			if err != nil {
+				return err
+			}
+			if stored.State != cert.ReservationQueued {
+				continue
+			}
+			stored.Blocked = text
+			if err := tx.PutReservation(stored); err != nil {
+				return err
+			}
 		}
-		stored.Blocked = why
-		return tx.PutReservation(stored)
+		return nil
 	})
+	if err == nil {
+		f.ring()
+	}
+	return err
 }
 
 // assign gives a machine to a reservation. All that follows is stored before the provider is asked for the machine.
