@@ -131,6 +131,16 @@ func (t *FleetTx) AddRun(run cert.Run, reservation string) error {
 	return nil
 }
 
+// CurrentRun returns the id of the run that is on a machine; empty: none.
+func (t *FleetTx) CurrentRun(machine string) (string, error) {
+	all, err := list(t.ctx, t.tx, func(s scanner) (v string, err error) { return v, s.Scan(&v) },
+		"SELECT id FROM runs INDEXED BY runs_open WHERE machine = ? AND state IN ('queued', 'running') AND state = 'running' ORDER BY seq LIMIT 1", machine)
+	if err != nil || len(all) == 0 {
+		return "", err
+	}
+	return all[0], nil
+}
+
 // UnfinishedRuns returns the ids of a machine's runs that are not over.
 func (db *DB) UnfinishedRuns(ctx context.Context, machine string) ([]string, error) {
 	return unfinishedRuns(ctx, db.r, machine)

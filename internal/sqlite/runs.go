@@ -180,7 +180,10 @@ func (db *DB) AddRun(ctx context.Context, run cert.Run) error {
 		if gone := removed(ctx, tx, run.ID); gone != nil {
 			return gone
 		}
-		return insertRun(ctx, tx, &run)
+		if err := insertRun(ctx, tx, &run); err != nil {
+			return err
+		}
+		return db.ran(ctx, tx, &run, "")
 	})
 }
 
@@ -235,7 +238,10 @@ func (db *DB) UpdateRun(ctx context.Context, id string, absent func() (*cert.Run
 			return err
 		}
 		before := append([]cert.Attempt(nil), row.Attempts...)
-		run := row.Run
+		run, was := row.Run, row.State
+		if fresh {
+			was = ""
+		}
 		shown := run.Counts
 		run.Counts = row.own
 		changed, err := change(&run)
@@ -247,14 +253,32 @@ func (db *DB) UpdateRun(ctx context.Context, id string, absent func() (*cert.Run
 			out.Counts = shown
 		}
 		switch {
-		case fresh && changed:
-			return insertRun(ctx, tx, &run)
 		case !changed:
 			return nil
+		case fresh:
+			err = insertRun(ctx, tx, &run)
+		default:
+			err = storeRun(ctx, tx, &run, before)
 		}
-		return storeRun(ctx, tx, &run, before)
+		if err != nil {
+			return err
+		}
+		return db.ran(ctx, tx, &run, was)
 	})
 	return out, err
+}
+
+// OnRun has fn called in each transaction that begins a run or ends one, with the id of its machine: what the machine is for has changed. Where
+// fn fails, nothing of the transaction is stored.
+func (db *DB) OnRun(fn func(tx *FleetTx, machine string) error) { db.onRun.Store(&fn) }
+
+// ran calls what OnRun was given if a run has begun or ended; it was in state was.
+func (db *DB) ran(ctx context.Context, tx *sql.Tx, run *cert.Run, was cert.State) error {
+	fn := db.onRun.Load()
+	if fn == nil || (was == cert.Running) == (run.State == cert.Running) {
+		return nil
+	}
+	return (*fn)(&FleetTx{ctx, tx, db}, run.Machine)
 }
 
 // storeRun stores a run that there is; its attempts were before.

@@ -37,6 +37,7 @@ type DB struct {
 	frozen    atomic.Bool // the last write failed because the file system is read-only
 	onTrouble func()
 	onStep    func(step string)
+	onRun     atomic.Pointer[func(*FleetTx, string) error]
 	changes   atomic.Int64
 	documents documents
 }
