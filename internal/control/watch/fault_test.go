@@ -241,17 +241,20 @@ func TestFaultNoBMC(t *testing.T) {
 		change func(*cert.Provided)
 		unit   string
 		none   bool
+		units  bool
 		why    string
 	}{
-		"manual power":              {power: "manual", why: "its power type is manual"},
-		"a unit's machine":          {power: "ipmi", change: unit, unit: "checkbox/0", why: "machines that carry a unit are not to be switched (option power-units)"},
+		"manual power":     {power: "manual", why: "its power type is manual"},
+		"a unit's machine": {power: "ipmi", change: unit, unit: "checkbox/0", why: "machines that carry a unit are not to be switched (option power-units)"},
+		"a unit that its hardware does not confirm": {power: "ipmi", change: unit, unit: "checkbox/0", units: true,
+			why: "nothing confirms that its unit is on the provider's machine SYSTEM (the product UUID or a MAC address has to agree)"},
 		"a machine of another user": {power: "ipmi", change: func(p *cert.Provided) { p.Holder = cert.Otherwise }, why: "somebody else holds it at the provider"},
 		"no provider":               {power: "ipmi", none: true, why: "this controller has no provider that could switch it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
-			b.none = c.none
+			b.none, b.conf.MAAS.PowerUnits = c.none, c.units
 			change := c.change
 			if change == nil {
 				change = func(*cert.Provided) {}
@@ -268,7 +271,7 @@ func TestFaultNoBMC(t *testing.T) {
 			require.Equal(t, cert.Running, b.look(n).State, "nothing says that it is lost")
 			hands, err := b.db.HandsNeeded(b.ctx())
 			require.NoError(t, err)
-			require.Equal(t, "nothing was heard of it for 15 minutes during job "+suspendJob+", and "+c.why+": look at it, and switch it off and on", hands[n.id])
+			require.Equal(t, "nothing was heard of it for 15 minutes during job "+suspendJob+", and "+strings.ReplaceAll(c.why, "SYSTEM", n.system)+": look at it, and switch it off and on", hands[n.id])
 			sent, _, err := b.db.Notices(b.ctx(), sqlite.Page{Limit: 10})
 			require.NoError(t, err)
 			require.Len(t, sent, 1)
@@ -365,4 +368,19 @@ func TestFaultMachineWakesByItself(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, open)
 	require.Empty(t, b.look(n).Attempts[0].MachineLost)
+}
+
+// TestFaultUnitHangs has a machine hang that carries a unit, where the site allows to switch those and the hardware confirms which one it is.
+func TestFaultUnitHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.conf.MAAS.PowerUnits, b.placed = true, cert.Placement{Confirmed: true}
+	n, other := b.add("node1", "ipmi", suspendJob, func(p *cert.Provided) { p.Holder = cert.AJuju }), b.add("node2", "ipmi", "job")
+	_, refused, err := b.db.Enrol(b.ctx(), []cert.Enrolment{{Unit: "checkbox/0", PublicKey: "key", Identity: cert.Identity{Hostname: "node1", SystemID: n.system}}}, b.now)
+	require.NoError(t, err)
+	require.Empty(t, refused)
+	require.NoError(t, b.watch.Look(b.ctx()))
+	b.pass(20*time.Minute, other)
+	require.NotZero(t, b.bmc.called())
+	require.Contains(t, strings.Join(b.log(n), "\n"), "nothing was heard of it for 15 minutes during job "+suspendJob+": it is power-cycled (power cycle 1 of attempt 1 of run ")
 }

@@ -98,20 +98,21 @@ func (g *gate) MayCycle(cert.Place) *cert.Hold {
 
 // A bench is a watch with machines whose agents are scripted.
 type bench struct {
-	t     *testing.T
-	dir   string
-	now   time.Time
-	db    *sqlite.DB
-	files *blobs.Store
-	bmc   *bmcs
-	gate  *gate
-	conf  order.Fleet
-	watch *watch.Watch
-	none  bool // there is no provider
-	seq   int64
-	text  string      // on the console
-	armed atomic.Bool // the next steps of the database may be the last
-	nodes []*node
+	t      *testing.T
+	dir    string
+	now    time.Time
+	db     *sqlite.DB
+	files  *blobs.Store
+	bmc    *bmcs
+	gate   *gate
+	conf   order.Fleet
+	watch  *watch.Watch
+	none   bool // there is no provider
+	seq    int64
+	text   string      // on the console
+	armed  atomic.Bool // the next steps of the database may be the last
+	nodes  []*node
+	placed cert.Placement // of units
 }
 
 type node struct {
@@ -145,6 +146,7 @@ func (b *bench) open() {
 			return b.bmc
 		},
 		Config: func() order.Fleet { return b.conf }, Gate: b.gate,
+		Placed:  func(context.Context, string, cert.Provided) cert.Placement { return b.placed },
 		Console: func(_ context.Context, _ string, w io.Writer) error { _, err := io.WriteString(w, b.text); return err }})
 }
 
