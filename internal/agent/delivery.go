@@ -85,7 +85,7 @@ func (a *Agent) poll(ctx context.Context) {
 		switch {
 		case !taken:
 			a.pause(ctx, controller, backoff(max(0, refusals.times-1), min(a.opts.WriteRetry, a.opts.RetryLimit)))
-		case len(p.Orders)+len(p.Cancel)+len(p.Resend) > 0:
+		case len(p.Orders)+len(p.Cancel)+len(p.Resend)+len(p.Lost) > 0:
 			// They are repeated until our report of them, or the file, has arrived.
 			sleep(ctx, min(a.opts.ReportEvery, time.Second))
 		}

@@ -202,30 +202,45 @@ func (t *attempt) evidence(dirs ...string) []spooled {
 	return found
 }
 
-// wasLost takes evidence of a boot that the controller says was no boot of the job's own: it has cycled the power of a machine that hung in a
-// job which is meant to reboot, and which therefore left none to the agent's own eyes.
+// wasLost takes the controller's word that it has cycled the machine's power: the boot that ended so was not ended by the job, although the job
+// may be meant to reboot and nothing here would tell. The interruption says so from then on, which is how the controller knows that it was
+// heard; before that the boot's evidence is taken, so that after a power cut in between all of it is done again.
 func (a *Agent) wasLost(ctx context.Context, id string) {
 	a.mu.Lock()
 	r, ok := a.runs[id]
-	if !ok || r.rec.Step != stepTesting || r.told[a.bootID] {
+	if !ok || r.rec.Step != stepTesting && r.rec.Step != stepEnding {
 		a.mu.Unlock()
 		return
 	}
 	var lost *order.Interruption
 	for _, i := range r.rec.Run.Interruptions {
-		if i.Cause == "reboot" && i.BootAfter == a.bootID {
+		if i.Cause == causeReboot && i.BootAfter == a.bootID {
 			lost = &i
 		}
 	}
 	number := r.rec.Start - 1
 	if lost == nil || number < 1 {
 		a.mu.Unlock()
-		return // it has not come that far
+		return // it has not come that far, or has noted it
 	}
-	if r.told == nil {
-		r.told = make(map[string]bool)
-	}
-	r.told[a.bootID] = true
 	a.mu.Unlock()
 	(&attempt{agent: a, run: r}).collect(ctx, number, lost.BootBefore)
+	err := a.update(r, func(rec *record) {
+		list := slices.Clone(rec.Run.Interruptions)
+		for n := range list {
+			if i := &list[n]; i.Cause == causeReboot && i.BootAfter == a.bootID {
+				i.Cause = causePowerCut
+				i.Note = strings.TrimPrefix(i.Note+"; "+wasCycled, "; ")
+			}
+		}
+		rec.Run.Interruptions = list
+	})
+	if err != nil {
+		a.opts.Log.Warn("cannot note that the machine was power-cycled; it is tried again", "run", id, "error", err)
+		return
+	}
+	a.opts.Log.Warn("the controller has power-cycled the machine", "run", id, "job", lost.Job, "boot", lost.BootBefore)
 }
+
+// wasCycled is the end of the note of such an interruption.
+const wasCycled = "the machine kept silent and was power-cycled by the lab's controller"

@@ -256,6 +256,12 @@ func TestFaultMachineIsLostInAJobThatReboots(t *testing.T) {
 			r := g.delivered(id)
 			require.Equal(t, test.want, kinds(r))
 			require.True(t, r.Interruptions[0].Expected)
+			if test.cycled {
+				require.Equal(t, "power-cut", r.Interruptions[0].Cause)
+				require.Equal(t, "resumed; the machine kept silent and was power-cycled by the lab's controller", r.Interruptions[0].Note)
+			} else {
+				require.Equal(t, "reboot", r.Interruptions[0].Cause)
+			}
 		})
 	}
 }

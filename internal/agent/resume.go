@@ -50,9 +50,9 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 	if readJSON(filepath.Join(dir, keepFile), &k) == nil {
 		before = k.BootID
 	}
-	cause := "killed"
+	cause := causeKilled
 	if before != a.bootID {
-		cause = "reboot"
+		cause = causeReboot
 		if !expected {
 			t.collect(ctx, rec.Start, before)
 		}
@@ -159,14 +159,23 @@ func (t *attempt) reopen(ctx context.Context, dir string) (*checkbox.Tool, error
 // resumed begins the note of an interruption after which the session went on.
 const resumed = "resumed"
 
+// Causes of an interruption.
+const (
+	causeReboot   = "reboot"
+	causeKilled   = "killed"
+	causePowerCut = "power-cut"
+)
+
 func describe(i order.Interruption) string {
 	job := "no job"
 	if i.Job != "" {
 		job = i.Job
 	}
 	switch i.Cause {
-	case "reboot":
+	case causeReboot:
 		return fmt.Sprintf("the machine rebooted or lost power in %s", job)
+	case causePowerCut:
+		return fmt.Sprintf("the machine hung and was power-cycled in %s", job)
 	default:
 		return fmt.Sprintf("Checkbox was killed in %s", job)
 	}

@@ -64,7 +64,6 @@ type run struct {
 	retryAt  time.Time     // when to try again to deliver it
 	wake     chan struct{} // has room for one: cancel was asked for
 
-	told map[string]bool // boots of which the controller said that the machine was lost before them
 }
 
 // maxQueue is how many runs may wait.

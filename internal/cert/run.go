@@ -125,6 +125,9 @@ type Interruption struct {
 	Note       string    `json:"note,omitempty"`
 }
 
+// CausePowerCut is an interruption's cause where the agent was told that this lab has cycled its machine's power.
+const CausePowerCut = "power-cut"
+
 // Failure says why a run has no valid submission. See order.Failure.
 type Failure struct {
 	Type    string `json:"type"`

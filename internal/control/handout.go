@@ -96,6 +96,9 @@ func (l *Lab) newsFor(ctx context.Context, machine string) (out News, err error)
 	if out.Resend, err = l.resend(ctx, machine); err != nil {
 		return out, err
 	}
+	if out.Lost, err = l.DB.UntoldLosses(ctx, machine); err != nil {
+		return out, err
+	}
 	out.Epoch = l.epochID(ctx)
 	return out, nil
 }

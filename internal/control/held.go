@@ -132,9 +132,10 @@ func (l *Lab) epochID(ctx context.Context) string {
 type News struct {
 	Orders, Cancel []cert.Run
 	Resend         []sqlite.BadFile
+	Lost           []string // runs in which the machine was power-cycled, and whose agent does not know yet
 	Epoch          string
 	// Manifest and Environment are the lab's for the machine. They go with orders.
 	Manifest, Environment map[string]string
 }
 
-func (n News) empty() bool { return len(n.Orders)+len(n.Cancel)+len(n.Resend) == 0 }
+func (n News) empty() bool { return len(n.Orders)+len(n.Cancel)+len(n.Resend)+len(n.Lost) == 0 }

@@ -82,8 +82,8 @@ type Poll struct {
 	Orders []Order  `json:"orders,omitempty"`
 	Cancel []string `json:"cancel,omitempty"` // run ids
 	Resend []Resend `json:"resend,omitempty"`
-	// Lost are runs whose machine the controller has power-cycled: what the boot before has left behind goes with their files. It may be
-	// repeated for as long as the run goes on.
+	// Lost are runs whose machine the controller has power-cycled: what the boot before has left behind goes with their files. A run is named
+	// while it goes on, until a report says of the boot that ended so that it was a power-cut.
 	Lost []string `json:"lost,omitempty"`
 	// Epoch names the controller's data. It changes when they go back in time, by a restore or a repair: see Held.
 	Epoch string `json:"epoch,omitempty"`
@@ -109,7 +109,7 @@ const TimeHeader = "Certlab-Time"
 // Interruption is one time that an attempt's Checkbox stopped without being told to.
 type Interruption struct {
 	Job        string    `json:"job"`            // full id of the job that was running; empty: none or unknown
-	Cause      string    `json:"cause"`          // "reboot" (boot id changed), "killed" (same boot), "power-cut" reserved for what the controller knows
+	Cause      string    `json:"cause"`          // "reboot" (boot id changed), "killed" (same boot), "power-cut" (the controller has said so: see Poll.Lost)
 	Expected   bool      `json:"expected"`       // the job is flagged noreturn
 	BootBefore string    `json:"boot_before"`    // kernel boot ids
 	BootAfter  string    `json:"boot_after"`     //

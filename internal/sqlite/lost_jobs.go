@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"certlab/internal/cert"
@@ -25,6 +26,39 @@ func (t *FleetTx) DropLostJob(run string, attempt int, job string, at time.Time)
 		return fmt.Errorf("cannot store that run %s has not lost its machine: %w", run, err)
 	}
 	return nil
+}
+
+// UntoldLosses returns the runs that go on on a machine and in which its power was cycled, as far as its agent has not said that it knows: an
+// interruption by a power-cut of the boot that ended so. An agent that has come to another boot since has nothing to say of it any more.
+func (db *DB) UntoldLosses(ctx context.Context, machine string) ([]string, error) {
+	type row struct {
+		run   string
+		boot  string
+		job   cert.LostJob
+		known []cert.Interruption
+	}
+	rows, err := list(ctx, db.r, func(s scanner) (r row, err error) {
+		return r, s.Scan(&r.run, &r.boot, jsonColumn{&r.job}, jsonColumn{&r.known})
+	}, `SELECT l.run, a.boot_id, l.detail, a.interruptions FROM runs r INDEXED BY runs_open CROSS JOIN lost_jobs l ON l.run = r.id
+		CROSS JOIN attempts a ON a.run = l.run AND a.number = l.attempt WHERE r.machine = ? AND r.state IN ('queued', 'running') AND r.state = 'running' ORDER BY r.seq, l.at`, machine)
+	var out []string
+	for _, r := range rows {
+		before, after := "", ""
+		if len(r.job.Boots) > 0 {
+			before = r.job.Boots[0]
+		}
+		if len(r.job.Boots) > 1 {
+			after = r.job.Boots[1]
+		}
+		told := after != "" && r.boot != "" && r.boot != before && r.boot != after
+		for _, i := range r.known {
+			told = told || i.Cause == cert.CausePowerCut && (before == "" || i.BootBefore == before)
+		}
+		if !told && !slices.Contains(out, r.run) {
+			out = append(out, r.run)
+		}
+	}
+	return out, err
 }
 
 type lostRow struct {

@@ -41,7 +41,7 @@ func (a *API) Poll(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
-	p := order.Poll{Epoch: news.Epoch}
+	p := order.Poll{Epoch: news.Epoch, Lost: news.Lost}
 	for _, run := range news.Orders {
 		p.Orders = append(p.Orders, order.Order{Run: run.ID, Created: run.Created, Spec: order.Spec(run.Spec), Manifest: news.Manifest, SiteEnvironment: news.Environment})
 	}
@@ -52,8 +52,8 @@ func (a *API) Poll(w http.ResponseWriter, r *route.Request) error {
 		p.Resend = append(p.Resend, order.Resend{Run: f.Run, Attempt: f.Attempt,
 			File: order.File{Kind: order.FileKind(f.Kind), Name: f.Name, SHA256: f.SHA256, Size: f.Size}})
 	}
-	if len(p.Orders)+len(p.Cancel) == 0 && len(p.Resend) > 0 && r.Header.Get(order.TimeHeader) == "" {
-		// An agent of the release before knows nothing of files to send again, and would ask again at once.
+	if len(p.Orders)+len(p.Cancel) == 0 && (len(p.Resend) > 0 && r.Header.Get(order.TimeHeader) == "" || len(p.Resend) == 0 && len(p.Lost) > 0) {
+		// An agent of a release before knows nothing of files to send again or of losses, and would ask again at once.
 		select {
 		case <-r.Context().Done():
 		case <-time.After(min(time.Duration(wait)*time.Second, oldPause)):
