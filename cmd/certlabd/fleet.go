@@ -32,7 +32,21 @@ type region struct {
 // newFleet returns the engine that takes machines from the provider; it has none until applyFleet gives it one.
 func (s *service) newFleet() *provision.Fleet {
 	return provision.New(provision.Options{DB: s.db, Logger: s.logger, Lab: s.lab, Now: s.now, Keys: siteKeys{s.lab}, Script: s.script, Agent: s.guest, Console: s.console,
-		Gate: s.trust, Observer: s.trust, Checker: s.trust})
+		Gate: s.trust, Observer: s.trust, Checker: s.trust, Placed: s.placed})
+}
+
+// placed says whether the unit on a machine is on that machine of the provider's, by what the unit has told of its hardware.
+func (s *service) placed(ctx context.Context, machine string, p cert.Provided) cert.Placement {
+	m, err := s.db.Machine(ctx, machine)
+	if err != nil || m.Unit == "" {
+		return cert.Placement{}
+	}
+	for _, a := range s.lab.Desired().Agents {
+		if a.Unit == m.Unit && a.Identity.SystemID == m.SystemID {
+			return cert.PlaceUnit(a.Unit, a.Identity, []cert.Provided{p})
+		}
+	}
+	return cert.Placement{}
 }
 
 // siteKeys resolves people's SSH keys through the site's proxy.

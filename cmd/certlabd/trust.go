@@ -16,7 +16,7 @@ import (
 func (s *service) newTrust() {
 	fleet := func() order.Fleet { return s.lab.Desired().Fleet }
 	s.trust = trust.New(trust.Options{DB: s.db, Logger: s.logger, Now: s.now, Config: fleet, About: s.about.get(s), Fleet: func() trust.Fleet { return s.fleet }})
-	s.watch = watch.New(watch.Options{DB: s.db, Files: s.store, Logger: s.logger, Now: s.now, Config: fleet, Gate: s.trust, Console: s.console,
+	s.watch = watch.New(watch.Options{DB: s.db, Files: s.store, Logger: s.logger, Now: s.now, Config: fleet, Gate: s.trust, Console: s.console, Placed: s.placed,
 		Provider: func() cert.Provider { return s.fleet.Provider() }})
 	s.outbox = notices.New(notices.Options{DB: s.db, Logger: s.logger, Now: s.now, Config: func() (string, string, order.Fleet) {
 		d := s.lab.Desired()

@@ -42,7 +42,6 @@ type Lab struct {
 
 	desired atomic.Pointer[order.ControllerDesired]
 	agents  atomic.Pointer[map[string]string] // public key → machine id
-	guests  sync.Map                          // the same, of machines that were deployed
 	free    atomic.Int64
 	low     atomic.Bool
 	epoch   atomic.Pointer[string]
@@ -113,13 +112,18 @@ func (l *Lab) Apply(ctx context.Context, d order.ControllerDesired) error {
 func (l *Lab) Desired() order.ControllerDesired { return *l.desired.Load() }
 
 // Agent returns the machine that the holder of a public key may act for. It fails as Forbidden, and says why if the key is known
-// but was refused.
+// but was refused. Whether a deployed machine's agent may act is read from the database each time: there alone it is right at once when the
+// machine goes back, and after a restore.
 func (l *Lab) Agent(publicKey string) (string, error) {
 	if id, ok := (*l.agents.Load())[publicKey]; ok {
 		return id, nil
 	}
-	if id, ok := l.guests.Load(publicKey); ok {
-		return id.(string), nil
+	switch id, err := l.DB.Guest(context.Background(), publicKey); cert.CodeOf(err) {
+	case "":
+		return id, nil
+	case cert.NotFound:
+	default:
+		return "", cert.Errorf(cert.Unavailable, "cannot tell now whose agent this is (try again in some seconds): %v", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,16 +134,6 @@ func (l *Lab) Agent(publicKey string) (string, error) {
 	}
 	return "", cert.Errorf(cert.Forbidden, "this agent's key is not enrolled: integrate its application with the controller (juju integrate), "+
 		"and see the controller's status if it is")
-}
-
-// SetGuest lets the holder of a public key act for a machine that was deployed for this lab.
-func (l *Lab) SetGuest(publicKey, machine string) { l.guests.Store(publicKey, machine) }
-
-// DropGuest ends that: the machine goes back.
-func (l *Lab) DropGuest(publicKey string) {
-	if machine, ok := l.guests.LoadAndDelete(publicKey); ok {
-		l.hub.wake(machine.(string))
-	}
 }
 
 // Refusals returns the enrolments that were refused.

@@ -88,6 +88,13 @@ func (db *DB) DeploymentByToken(ctx context.Context, hash string) (cert.Deployme
 	return d.Deployment, err
 }
 
+// Guest returns the machine that the holder of a public key may act for: one that is deployed, and whose agent has enrolled with that key. It
+// fails as NotFound.
+func (db *DB) Guest(ctx context.Context, publicKey string) (machine string, err error) {
+	return one(ctx, db.r, func(s scanner) (v string, err error) { return v, s.Scan(&v) }, notFound("deployment with this agent", ""),
+		"SELECT machine FROM deployments WHERE agent_key = ? AND phase <> 'over'", publicKey)
+}
+
 // OpenDeployments returns all that are not over, the oldest first.
 func (db *DB) OpenDeployments(ctx context.Context) ([]cert.Deployment, error) {
 	return onlyDeployments(list(ctx, db.r, scanDeployment, "SELECT "+deploymentColumns+" FROM deployments INDEXED BY deployments_open WHERE phase <> 'over' ORDER BY seq"))

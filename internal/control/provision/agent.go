@@ -56,7 +56,7 @@ func (f *Fleet) Enrol(ctx context.Context, in order.Enrolment) (out order.Enroll
 			p = *e.m.Provided
 		}
 		if refused = cert.CheckEnrolment(e.d, p, in); refused != nil {
-			if cert.CodeOf(refused) == cert.Forbidden {
+			if cert.CodeOf(refused) == cert.Forbidden && f.refusal(e.d.ID) {
 				e.log("enrol-refused", "certlab", refused.Error())
 			}
 			return nil
@@ -77,7 +77,6 @@ func (f *Fleet) Enrol(ctx context.Context, in order.Enrolment) (out order.Enroll
 	if err != nil {
 		return out, err
 	}
-	f.Lab.SetGuest(in.PublicKey, done.m.Machine.ID)
 	f.Wake()
 	if f.Agent != nil {
 		out.Desired = f.Agent(done.m.Machine)
@@ -85,4 +84,15 @@ func (f *Fleet) Enrol(ctx context.Context, in order.Enrolment) (out order.Enroll
 	// Whose machine it is decides what the agent leaves alone there.
 	out.Desired.Deployment, out.Desired.Reserved = done.d.ID, done.r.Kind == cert.ReserveManual
 	return out, nil
+}
+
+// maxRefusals bounds how many refused enrolments of one deployment are noted: whoever has its token may ask without end.
+const maxRefusals = 20
+
+// refusal counts a refused enrolment, and reports whether it is to be noted.
+func (f *Fleet) refusal(deployment string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refusals[deployment]++
+	return f.refusals[deployment] <= maxRefusals
 }

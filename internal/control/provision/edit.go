@@ -127,46 +127,6 @@ func (e *edit) believe(fn func(p *cert.Provided)) {
 	e.m.Provided = &p
 }
 
-// account writes what the machine is for now.
-func (f *Fleet) account(e *edit) error {
-	if e.m.Machine.ID == "" {
-		return nil
-	}
-	var d *cert.Deployment
-	var r *cert.Reservation
-	if e.d.ID != "" && e.d.Phase != cert.PhaseOver {
-		d, r = &e.d, &e.r
-	}
-	state := f.facts(&e.m, d, r).State()
-	consumer, holder := consumerOf(state, d, r)
-	return e.tx.Account(e.m.Machine.ID, state, consumer, holder, e.now)
-}
-
-// consumerOf says whom a machine's time is counted for.
-func consumerOf(state cert.MachineState, d *cert.Deployment, r *cert.Reservation) (consumer, holder string) {
-	if d != nil && r != nil {
-		if d.Failure != nil && r.KeepUntil == nil {
-			return "broken", ""
-		}
-		switch r.Kind {
-		case cert.ReserveRun:
-			return "runs", ""
-		case cert.ReserveCheck:
-			return "checks", ""
-		}
-		return "manual", r.Holder
-	}
-	switch state {
-	case cert.MachineFree, cert.MachineReady:
-		return "idle", ""
-	case cert.MachineBusy:
-		return "runs", ""
-	case cert.MachineForeign, cert.MachineRetired:
-		return "foreign", ""
-	}
-	return "broken", ""
-}
-
 // facts are what the machine's state follows from. d is the deployment on it that is not over, r that one's reservation; nil: none.
 func (f *Fleet) facts(m *sqlite.FleetRow, d *cert.Deployment, r *cert.Reservation) cert.MachineFacts {
 	_, conf, limits := f.settings()

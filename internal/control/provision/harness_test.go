@@ -43,15 +43,16 @@ type lab struct {
 	id     string
 	now    func() time.Time
 
-	mu      sync.Mutex
-	agents  map[string]string // system id → what its agent does wrong: mute, broken, other; empty: nothing
-	guests  map[string]string // public key → machine
-	uuids   map[string]string
-	script  []provision.Script
-	options func(*provision.Options)
-	also    []func()           // begun with the lab
-	ends    []func()           // called at its end
-	cut     func(point string) // called at each point where the power may be cut
+	mu        sync.Mutex
+	agents    map[string]string // system id → what its agent does wrong: mute, broken, other; empty: nothing
+	keys      []string          // that agents have come with
+	uuids     map[string]string
+	unplugged bool // no machine reaches the controller
+	script    []provision.Script
+	options   func(*provision.Options)
+	also      []func()           // begun with the lab
+	ends      []func()           // called at its end
+	cut       func(point string) // called at each point where the power may be cut
 }
 
 // A life is the engine from a start to a kill.
@@ -63,14 +64,8 @@ type life struct {
 
 type quiet struct{ l *lab }
 
-func (q quiet) SetGuest(key, machine string) {
-	q.l.mu.Lock()
-	q.l.guests[key] = machine
-	q.l.mu.Unlock()
-}
-func (q quiet) DropGuest(key string) { q.l.mu.Lock(); delete(q.l.guests, key); q.l.mu.Unlock() }
-func (quiet) Wake(string)            {}
-func (quiet) Refresh()               {}
+func (quiet) Wake(string) {}
+func (quiet) Refresh()    {}
 
 func quick() maastest.Timings {
 	return maastest.Timings{PowerOn: time.Second, PowerOff: time.Second, Refusal: time.Second, PXE: 5 * time.Second, Install: 20 * time.Second, Boot: 5 * time.Second,
@@ -82,7 +77,7 @@ func inLab(t *testing.T, machines int, fn func(*lab), change ...func(*lab)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lab{T: t, path: filepath.Join(dir, "certlab.db"), agents: map[string]string{}, guests: map[string]string{}, uuids: map[string]string{}, id: "lab1"}
+		l := &lab{T: t, path: filepath.Join(dir, "certlab.db"), agents: map[string]string{}, uuids: map[string]string{}, id: "lab1"}
 		l.now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 		l.region = maastest.New(maastest.Options{Timings: quick(), NodeTimeout: 10 * time.Minute, Seed: 1, OnBoot: l.boot})
 		l.key = l.region.AddUser("certlab", true)
@@ -203,6 +198,9 @@ func (l *lab) boot(b maastest.Boot) {
 	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	require.NoError(l, err)
 	public := base64.StdEncoding.EncodeToString(der)
+	l.mu.Lock()
+	l.keys = append(l.keys, public)
+	l.mu.Unlock()
 	l.insist(func() error { return l.fleet().Booted(l.Context(), s.Token) })
 	time.Sleep(2 * time.Second)
 	l.insist(func() error {
@@ -224,7 +222,10 @@ func (l *lab) boot(b maastest.Boot) {
 func (l *lab) insist(fn func() error) {
 	for range 500 {
 		v := l.fleet()
-		if v.dead.Load() {
+		l.mu.Lock()
+		unplugged := l.unplugged
+		l.mu.Unlock()
+		if v.dead.Load() || unplugged {
 			time.Sleep(5 * time.Second)
 			continue
 		}
@@ -394,5 +395,21 @@ func (l *lab) clean() {
 	reservations, err := l.db.OpenReservations(context.Background())
 	require.NoError(l, err)
 	require.Empty(l, reservations)
-	require.Empty(l, l.guests)
+	require.Empty(l, l.guests(), "an agent may act for a machine that is back")
+}
+
+// guests are the machines for which an agent that has come may act.
+func (l *lab) guests() (machines []string) {
+	l.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, key := range l.keys {
+		machine, err := l.db.Guest(context.Background(), key)
+		if err == nil {
+			machines = append(machines, machine)
+		} else {
+			require.Equal(l, cert.NotFound, cert.CodeOf(err))
+		}
+	}
+	return machines
 }

@@ -164,6 +164,11 @@ func (f *Fleet) Power(ctx context.Context, machine string, in cert.PowerMachine,
 	default:
 		return out, cert.Errorf(cert.Invalid, "cannot switch %s %q: it must be on, off, cycle or query", m.Hostname, in.Action)
 	}
+	if unit {
+		if err := f.placed(ctx, m, *row.Provided); err != nil {
+			return out, err
+		}
+	}
 	if d := p.deploying[m.ID]; d != nil {
 		if r := p.held[d.ID]; r.Holder != by && !role.May(cert.Admin) {
 			return out, cert.Errorf(cert.Forbidden, "cannot switch %s: %s has it (%s)", m.Hostname, r.Holder, r.Reason)
@@ -184,6 +189,18 @@ func (f *Fleet) Power(ctx context.Context, machine string, in cert.PowerMachine,
 	}
 	out.Power = map[cert.PowerAction]cert.PowerState{cert.SwitchOn: cert.PowerOn, cert.SwitchOff: cert.PowerOff, cert.SwitchCycle: cert.PowerOn}[action]
 	return out, nil
+}
+
+// placed fails unless the hardware confirms that a unit is on that machine: its own word is a file on a disk, and disks are moved and cloned.
+func (f *Fleet) placed(ctx context.Context, m cert.Machine, p cert.Provided) error {
+	var at cert.Placement
+	if f.Placed != nil {
+		at = f.Placed(ctx, m.ID, p)
+	}
+	if at.Confirmed {
+		return nil
+	}
+	return cert.Errorf(cert.Conflict, "cannot switch %s: %s", m.Hostname, first(at.Problem, "nothing confirms that "+m.Unit+" is on it: neither a product UUID nor a MAC address is known of both"))
 }
 
 // told makes a provider's error one that a person is told.

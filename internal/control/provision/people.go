@@ -25,13 +25,12 @@ func (f *Fleet) change(ctx context.Context, id string, fn func(*edit) error) (ce
 		if e.r, err = tx.Reservation(id); err != nil {
 			return err
 		}
+		if e.r.Final() {
+			return fn(&e) // nothing of it changes any more, and the machine may be another's by now
+		}
 		if e.r.Machine == "" {
-			r := e.r
 			if err := fn(&e); err != nil {
 				return err
-			}
-			if r.State != e.r.State || r.Blocked != e.r.Blocked {
-				return tx.PutReservation(e.r)
 			}
 			return tx.PutReservation(e.r)
 		}
@@ -148,7 +147,10 @@ func (f *Fleet) end(ctx context.Context, id, ending string, x cert.ReleaseReserv
 			return nil
 		}
 		if e.r.State == cert.ReservationReady && e.r.Kind == cert.ReserveRun && x.Keep > 0 {
-			// A person wants to look at it: it becomes theirs.
+			// A person wants to look at it: it becomes theirs, and one of those that they may have.
+			if err := more(e.tx, e.r.Holder, limits); err != nil && !role.May(cert.Admin) {
+				return err
+			}
 			until := e.now.Add(hoursOf(x.Keep))
 			e.r.Kind, e.r.Until, e.r.Reminded = cert.ReserveManual, &until, nil
 			cancelled = e.r.Run

@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -15,9 +14,7 @@ import (
 
 // Lab is what a Fleet needs of the controller's other loops.
 type Lab interface {
-	SetGuest(publicKey, machine string) // the key's agent may act for the machine
-	DropGuest(publicKey string)
-	Wake(machine string) // its agent has something to do
+	Wake(machine string) // its agent has something to do, or may act for it no more
 	Refresh()
 }
 
@@ -54,17 +51,21 @@ type Script struct {
 
 // Options say what a Fleet works with. DB, Logger and Lab must be set.
 type Options struct {
-	DB       *sqlite.DB
-	Logger   *slog.Logger
-	Lab      Lab
-	Now      func() time.Time
-	Keys     KeyResolver
-	Script   func(Script) ([]byte, error)                   // user-data
-	Agent    func(cert.Machine) order.AgentDesired          // what an agent that has enrolled is to be
-	Console  func(context.Context, string, io.Writer) error // writes what a machine's console has; by machine id
+	DB      *sqlite.DB
+	Logger  *slog.Logger
+	Lab     Lab
+	Now     func() time.Time
+	Keys    KeyResolver
+	Script  func(Script) ([]byte, error)                   // user-data
+	Agent   func(cert.Machine) order.AgentDesired          // what an agent that has enrolled is to be
+	Console func(context.Context, string, io.Writer) error // writes what a machine's console has; by machine id
+	// Run runs a program of the site with an environment until it or ctx ends; nil: a process of its own.
+	Run      func(ctx context.Context, path string, env []string, out io.Writer) error
 	Gate     Gate
 	Observer Observer
 	Checker  Checker
+	// Placed says whether the hardware confirms that a machine's unit is on that machine of the provider's; nil: nobody can tell.
+	Placed func(ctx context.Context, machine string, p cert.Provided) cert.Placement
 
 	Poll time.Duration // between looks at machines that are in transition; 2 s
 	Full time.Duration // between lists of all machines; 10 min
@@ -99,13 +100,17 @@ type Fleet struct {
 	failures     map[string]int                // deployment → calls that failed in a row
 	tokens       map[string]string             // deployment → token, to repeat a call with the same one
 	calls        map[string]int                // deployment → calls of the provider in this phase
+	refusals     map[string]int                // deployment → enrolments that were refused
 	shy          map[string]time.Time          // machine → not before: somebody else was faster
 	images       map[string]imageList
 	hardware     time.Time // not before: the next machine is looked at closely
 	chores       map[string]time.Time
 	measures     map[string]measure // by class
+	accounts     time.Time          // not before: the next look at what the machines of units are for
 	workers      sync.WaitGroup
 	slots        chan struct{}
+
+	accounted map[string]cert.MachineState // machine of a unit → state that was written last; the loop's alone
 
 	looking sync.Mutex
 	seen    *picture // the last one; looking guards it
@@ -139,16 +144,21 @@ func New(o Options) *Fleet {
 	if o.Now == nil {
 		o.Now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 	}
+	if o.Run == nil {
+		o.Run = runSite
+	}
 	if o.Poll <= 0 {
 		o.Poll = 2 * time.Second
 	}
 	if o.Full <= 0 {
 		o.Full = 10 * time.Minute
 	}
-	return &Fleet{Options: o, stops: make(map[string]context.CancelFunc), wake: make(chan struct{}, 1), bell: make(chan struct{}), touched: make(map[string]int64), flying: make(map[string]context.CancelFunc),
-		later: make(map[string]time.Time), failures: make(map[string]int), tokens: make(map[string]string), calls: make(map[string]int),
+	f := &Fleet{Options: o, accounted: make(map[string]cert.MachineState), stops: make(map[string]context.CancelFunc), wake: make(chan struct{}, 1), bell: make(chan struct{}), touched: make(map[string]int64), flying: make(map[string]context.CancelFunc),
+		later: make(map[string]time.Time), failures: make(map[string]int), tokens: make(map[string]string), calls: make(map[string]int), refusals: make(map[string]int),
 		shy: make(map[string]time.Time), images: make(map[string]imageList), measures: make(map[string]measure), chores: make(map[string]time.Time), slots: make(chan struct{}, maxWorkers),
 		limits: order.FleetLimits{}.Defaults()}
+	o.DB.OnRun(f.ran)
+	return f
 }
 
 // Apply makes a provider the one that machines come from, and a configuration the one in force. A nil provider means that there is none.
@@ -237,9 +247,6 @@ func (f *Fleet) bells() <-chan struct{} {
 
 // Loop does all the work until ctx ends. What it was at is stored, and the next Loop goes on with it.
 func (f *Fleet) Loop(ctx context.Context) error {
-	if err := f.loadGuests(ctx); err != nil {
-		return err
-	}
 	f.mu.Lock()
 	_, err := f.DB.Meta(ctx, sqlite.MetaContact, &f.contact)
 	if err == nil && !f.contact.IsZero() {
@@ -267,18 +274,4 @@ func (f *Fleet) Loop(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-}
-
-// loadGuests makes the keys of agents on machines that are deployed known.
-func (f *Fleet) loadGuests(ctx context.Context) error {
-	open, err := f.DB.OpenDeployments(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot go on with the deployments: %w", err)
-	}
-	for _, d := range open {
-		if d.AgentKey != "" {
-			f.Lab.SetGuest(d.AgentKey, d.Machine)
-		}
-	}
-	return nil
 }

@@ -122,7 +122,7 @@ func (a *at) over(ctx context.Context, text string) (bool, error) {
 // drop forgets the agent of a deployment and what is in memory of it.
 func (f *Fleet) drop(d cert.Deployment) {
 	if d.AgentKey != "" {
-		f.Lab.DropGuest(d.AgentKey)
+		f.Lab.Wake(d.Machine)
 	}
 	f.forget(d.ID)
 	f.measureAnew() // how long its release took
@@ -133,9 +133,34 @@ func (f *Fleet) finish(e *edit, text string, calls int) error {
 	e.phase(cert.PhaseOver, "", 0, calls)
 	e.d.Finished, e.d.TokenHash, e.d.AgentKey = &e.now, "", ""
 	e.m.Orphan = nil
+	if err := loseRuns(e); err != nil {
+		return err
+	}
 	f.ended(e)
 	e.log("released", "certlab", text)
 	return e.tx.DropAgentStatus(e.m.Machine.ID)
+}
+
+// loseRuns ends the runs that the machine takes with it: what is discarded, or was begun while it was given back. Left open, they would be
+// given to the agent of the machine's next holder. Those of a unit on the machine are its own.
+func loseRuns(e *edit) error {
+	if e.m.Machine.Unit != "" {
+		return nil
+	}
+	open, err := e.tx.UnfinishedRuns(e.m.Machine.ID)
+	if err != nil {
+		return err
+	}
+	for _, id := range open {
+		err := e.tx.ChangeRun(id, func(run *cert.Run) (bool, error) {
+			return run.LoseMachine(fmt.Sprintf("its machine, %s, was given back before it was over (reserve one, and run it again)", e.m.Machine.Hostname), e.now), nil
+		})
+		if err != nil {
+			return err
+		}
+		e.log("note", "certlab", "run "+id+" has ended: the machine was given back before it was over")
+	}
+	return nil
 }
 
 // ended ends the reservation with its deployment, if it has no other.
@@ -315,7 +340,7 @@ func (a *at) drain(ctx context.Context) (bool, error) {
 		return nil
 	})
 	if err == nil && a.d.AgentKey != "" {
-		a.f.Lab.DropGuest(a.d.AgentKey)
+		a.f.Lab.Wake(a.d.Machine)
 	}
 	return true, err
 }

@@ -87,6 +87,13 @@ func (f *Fleet) reserve(ctx context.Context, in cert.NewReservation, kind cert.R
 			return out, err
 		}
 	}
+	if f.Script != nil && len(r.Want.Resolved) > 0 {
+		// Keys that no user-data holds are its holder's mistake: found out when it is deployed, it would count as the release's.
+		trial := Script{Deployment: cert.NewID(cert.DeploymentID, now), Token: cert.NewSecret(order.EnrolPrefix), Keys: r.Want.Resolved}
+		if _, err := f.Script(trial); err != nil {
+			return out, cert.Errorf(cert.Invalid, "cannot reserve with these keys: %v", err)
+		}
+	}
 	if r.Spec != nil {
 		r.Run = cert.NewID(cert.RunID, now)
 	}
@@ -193,6 +200,9 @@ func (f *Fleet) matches(ctx context.Context, provider cert.Provider, p *picture,
 	if len(candidates) == 0 {
 		return f.noMatch(p, r, q)
 	}
+	if twice := ambiguous(q, candidates); twice != "" {
+		return cert.Errorf(cert.Conflict, "cannot reserve %s: %s", q.Name(), twice)
+	}
 	if len(conf.Limits.Release) > 0 && r.Want.Release == "" {
 		limits.Release = conf.Limits.Release
 	}
@@ -205,6 +215,18 @@ func (f *Fleet) matches(ctx context.Context, provider cert.Provider, p *picture,
 		}
 	}
 	return f.hasImage(ctx, provider, candidates, first(r.Want.Release, limits.Release), r.Want.Kernel)
+}
+
+// ambiguous says that a name stands for several machines; empty: it does not. MAAS has a hostname once in each domain.
+func ambiguous(q cert.Query, candidates []*cert.FleetMachine) string {
+	if q.Name() == "" || len(candidates) < 2 {
+		return ""
+	}
+	ids := make([]string, len(candidates))
+	for n, m := range candidates {
+		ids[n] = m.ID
+	}
+	return fmt.Sprintf("several machines are called that: name one by its id (%s)", strings.Join(ids, ", "))
 }
 
 // noMatch says why there is no machine for a request.
@@ -250,20 +272,37 @@ func room(tx *sqlite.FleetTx, r *cert.Reservation, limits order.FleetLimits) err
 	if err != nil {
 		return err
 	}
-	queued, mine := 0, 0
+	queued := 0
 	for _, o := range open {
 		if o.State == cert.ReservationQueued {
 			queued++
 		}
-		if o.Kind == cert.ReserveManual && o.Holder == r.Holder && o.State != cert.ReservationReleasing {
-			mine++
-		}
 	}
-	if r.Kind == cert.ReserveManual && mine >= limits.MaxPerPerson {
-		return cert.Errorf(cert.Conflict, "cannot reserve: %s has or waits for %d machines, and that is as many as one person may have (release one)", r.Holder, mine)
+	if r.Kind == cert.ReserveManual {
+		if err := more(tx, r.Holder, limits); err != nil {
+			return err
+		}
 	}
 	if queued >= limits.MaxQueue {
 		return cert.Errorf(cert.TooMany, "cannot reserve: %d reservations wait already, and that is as many as may (try again later)", queued)
+	}
+	return nil
+}
+
+// more reports whether a person may have one more machine.
+func more(tx *sqlite.FleetTx, holder string, limits order.FleetLimits) error {
+	open, err := tx.OpenReservations()
+	if err != nil {
+		return err
+	}
+	mine := 0
+	for _, o := range open {
+		if o.Kind == cert.ReserveManual && o.Holder == holder && o.State != cert.ReservationReleasing {
+			mine++
+		}
+	}
+	if mine >= limits.MaxPerPerson {
+		return cert.Errorf(cert.Conflict, "cannot reserve: %s has or waits for %d machines, and that is as many as one person may have (release one)", holder, mine)
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (a *at) prepare(ctx context.Context) (bool, error) {
 		a.f.stops[a.d.ID] = cancel
 		a.f.mu.Unlock()
 		began := a.f.Now()
-		failed = runSite(run, filepath.Join(all.dir, "prepare", step.Program), a.environment(), &out)
+		failed = a.f.Run(run, filepath.Join(all.dir, "prepare", step.Program), a.environment(), &out)
 		expired := errors.Is(run.Err(), context.DeadlineExceeded)
 		cancel()
 		a.f.mu.Lock()
@@ -181,7 +181,7 @@ func (f *Fleet) SiteProgram(ctx context.Context, name string, env []string, out 
 	if _, err := os.Stat(path); err != nil {
 		return err
 	}
-	return runSite(ctx, path, env, out)
+	return f.Run(ctx, path, env, out)
 }
 
 // runSite runs a program in a process group of its own, all of which ends with ctx.

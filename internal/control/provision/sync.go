@@ -208,16 +208,7 @@ func (f *Fleet) strays(ctx context.Context) error {
 // editMachine changes a machine on which no deployment is, or which is not about it.
 func (f *Fleet) editMachine(ctx context.Context, machine string, fn func(*edit) error) error {
 	err := f.DB.ChangeFleet(ctx, func(tx *sqlite.FleetTx) error {
-		e := edit{tx: tx, now: f.Now()}
-		var err error
-		if e.m, err = tx.Machine(machine); err != nil {
-			return err
-		}
-		if e.d, err = tx.OpenDeployment(machine); err == nil {
-			e.r, err = tx.Reservation(e.d.Reservation)
-		} else if cert.CodeOf(err) == cert.NotFound {
-			e.d, err = cert.Deployment{}, nil
-		}
+		e, err := f.begin(tx, machine)
 		if err != nil {
 			return err
 		}

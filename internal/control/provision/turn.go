@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"certlab/internal/cert"
@@ -21,6 +22,9 @@ func (f *Fleet) turn(ctx context.Context) time.Duration {
 }
 
 func (f *Fleet) tryTurn(ctx context.Context) (time.Duration, error) {
+	if err := f.accountUnits(ctx); err != nil {
+		return f.Poll, err
+	}
 	provider, _, _ := f.settings()
 	if provider == nil {
 		return idleWait, nil
@@ -64,7 +68,10 @@ func (f *Fleet) tryTurn(ctx context.Context) (time.Duration, error) {
 
 // next is how long nothing is due.
 func (f *Fleet) next(ctx context.Context) (time.Duration, error) {
-	open, err := f.DB.OpenReservations(ctx)
+	f.mu.Lock()
+	flying := maps.Clone(f.flying) // before it is looked what they have come to
+	f.mu.Unlock()
+	p, err := f.look(ctx)
 	if err != nil {
 		return f.Poll, err
 	}
@@ -76,7 +83,8 @@ func (f *Fleet) next(ctx context.Context) (time.Duration, error) {
 	}
 	// Whoever has news for a reservation wakes the loop: only what nobody tells of is looked at often.
 	slow := 5 * f.Poll
-	for _, r := range open {
+	for n := range p.open {
+		r := &p.open[n]
 		switch {
 		case r.State == cert.ReservationQueued:
 			wait = min(wait, slow)
@@ -89,13 +97,9 @@ func (f *Fleet) next(ctx context.Context) (time.Duration, error) {
 			sooner(*r.Until)
 		}
 	}
-	deployments, err := f.DB.OpenDeployments(ctx)
-	if err != nil {
-		return f.Poll, err
-	}
-	for _, d := range deployments {
-		switch {
-		case moving(d), d.Phase == cert.PhaseReady && d.Step != "", d.Phase == cert.PhasePrepare, d.Step == stepJudge:
+	for _, d := range p.deploying {
+		switch _, under := flying[d.ID]; {
+		case under, moving(*d), d.Phase == cert.PhaseReady && d.Step != "", d.Phase == cert.PhasePrepare, d.Step == stepJudge:
 			wait = min(wait, f.Poll)
 		case d.Phase != cert.PhaseReady:
 			wait = min(wait, slow)
@@ -131,22 +135,24 @@ func (f *Fleet) poll(ctx context.Context, provider cert.Provider, open []cert.De
 	due, away := !now.Before(f.nextLook), !f.outage.IsZero()
 	started := f.seq
 	f.mu.Unlock()
+	if !due {
+		return false, nil
+	}
 	var ids []string
-	for _, d := range open {
-		// When the provider was away, everything under way is looked at before it is gone on with.
-		if !moving(d) && !away {
-			continue
-		}
-		m, err := f.DB.FleetRow(ctx, d.Machine)
+	if len(open) > 0 {
+		p, err := f.look(ctx)
 		if err != nil {
 			return false, err
 		}
-		if m.Machine.SystemID != "" {
-			ids = append(ids, m.Machine.SystemID)
+		for _, d := range open {
+			// When the provider was away, everything under way is looked at before it is gone on with.
+			if m := p.row[d.Machine]; m != nil && m.Machine.SystemID != "" && (moving(d) || away) {
+				ids = append(ids, m.Machine.SystemID)
+			}
 		}
 	}
-	if !due || len(ids) == 0 {
-		if len(ids) == 0 && away && len(open) == 0 && due {
+	if len(ids) == 0 {
+		if away && len(open) == 0 {
 			f.mu.Lock()
 			if f.problem == "" {
 				f.outage = time.Time{} // nothing is under way that an outage could have held up
@@ -330,5 +336,6 @@ func (f *Fleet) forget(id string) {
 	delete(f.failures, id)
 	delete(f.tokens, id)
 	delete(f.calls, id)
+	delete(f.refusals, id)
 	f.mu.Unlock()
 }
