@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 
 	"certlab/internal/cert"
 	"certlab/internal/server/route"
@@ -140,8 +141,8 @@ func (a *API) ReturnMachine(w http.ResponseWriter, r *route.Request) error {
 	if err := r.Decode(&in, true); err != nil {
 		return err
 	}
-	if in.Force {
-		if err := needReason(in.Reason, "return a machine to service by force"); err != nil {
+	if in.Force || in.Reason != "" {
+		if err := needReason(in.Reason, "return a machine to service"); err != nil {
 			return err
 		}
 	}
@@ -189,7 +190,7 @@ func needReason(reason, what string) error {
 	switch {
 	case strings.TrimSpace(reason) == "":
 		return cert.Errorf(cert.Invalid, "cannot %s: say why (reason)", what)
-	case len(reason) > maxWhy || strings.ContainsAny(reason, "\n\r\x00"):
+	case len(reason) > maxWhy || strings.ContainsFunc(reason, unicode.IsControl): // it is shown on terminals
 		return cert.Errorf(cert.Invalid, "cannot %s: the reason must be one line of at most %d bytes", what, maxWhy)
 	}
 	return nil

@@ -162,6 +162,9 @@ func (a *API) endReservation(w http.ResponseWriter, r *route.Request, end func(s
 		return cert.Errorf(cert.Invalid, "cannot keep the machine for %g hours: give 0 to %d", in.Keep, maxKeep)
 	}
 	id, err := a.reservationID(r)
+	if cert.CodeOf(err) == cert.NotFound {
+		id, err = r.PathValue("reservation"), nil // it may be the name of a machine that this lab holds for nobody
+	}
 	if err != nil {
 		return err
 	}
