@@ -240,6 +240,12 @@ func (a *at) acquire(ctx context.Context) (bool, error) {
 	if a.expired() {
 		return a.fail(ctx, cert.FailProvider, "the machine could not be taken: "+first(a.r.Blocked, "the provider did not do it"))
 	}
+	if a.m.Quarantine != nil && a.p.Status == cert.StatusBroken && forQuarantined(&a.r) {
+		// Nobody is handed a broken machine. It stays in the quarantine's pool, and is marked broken again if it is not returned to service.
+		if err := a.call(func() error { return a.fix(ctx) }); waits(err) {
+			return a.hold(ctx, err)
+		}
+	}
 	var got cert.Provided
 	err := a.call(func() (err error) { got, err = a.provider.Acquire(ctx, a.id, comment(a.r)); return err })
 	fault := cert.ProviderFaultOf(err)
