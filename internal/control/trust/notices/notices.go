@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"certlab/internal/cert"
 	"certlab/internal/order"
@@ -192,13 +193,23 @@ func (o *Outbox) post(ctx context.Context, hook order.Webhook, n cert.Notice) (e
 	case resp.StatusCode >= 200 && resp.StatusCode < 300:
 		return nil, false
 	case resp.StatusCode == http.StatusGone:
-		return fmt.Errorf("the webhook answers %s: it wants no such notice", resp.Status), true
+		return fmt.Errorf("the webhook answers %s: it wants no such notice", clip(resp.Status)), true
 	}
-	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(answer), "")), " ")
+	return fmt.Errorf("the webhook answers %s %s", clip(resp.Status), clip(string(answer))), false
+}
+
+// clip is one short line of what the other side says.
+func clip(text string) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))), " ")
 	if len(text) > 200 {
 		text = text[:200]
 	}
-	return fmt.Errorf("the webhook answers %s %s", resp.Status, strings.ToValidUTF8(text, "")), false
+	return strings.ToValidUTF8(text, "")
 }
 
 // without takes the URL out of an error: it may hold a secret.
