@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"sync"
@@ -13,6 +17,7 @@ import (
 	"certlab/internal/cert"
 	"certlab/internal/control"
 	"certlab/internal/control/provision"
+	"certlab/internal/durable"
 	"certlab/internal/order"
 	"certlab/internal/provider/maas"
 	"certlab/internal/server/api"
@@ -32,8 +37,30 @@ type region struct {
 // newFleet returns the engine that takes machines from the provider; it has none until applyFleet gives it one.
 func (s *service) newFleet() *provision.Fleet {
 	return provision.New(provision.Options{DB: s.db, Logger: s.logger, Lab: s.lab, Now: s.now, Keys: siteKeys{s.lab}, Script: s.script, Agent: s.guest, Console: s.console,
-		Gate: s.trust, Observer: s.trust, Checker: s.trust, Placed: s.placed})
+		Secret: s.enrolSecret(), Gate: s.trust, Observer: s.trust, Checker: s.trust, Placed: s.placed})
 }
+
+// enrolSecret is what the tokens of deployed machines are made from. It is kept with the keys, and not in the database, which holds hashes alone.
+// Where it cannot be kept, deployments that a crash interrupts may have to be repeated.
+func (s *service) enrolSecret() []byte {
+	path := filepath.Join(s.data.Keys(), "enrol.key")
+	secret, err := os.ReadFile(path)
+	if err == nil && len(secret) == enrolSecretSize {
+		return secret
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.logger.Warn("cannot read what the tokens of deployed machines are made from", "error", err)
+		return nil
+	}
+	secret = make([]byte, enrolSecretSize)
+	rand.Read(secret)
+	if err := durable.WriteFile(path, secret, 0o600); err != nil {
+		s.logger.Warn("cannot keep what the tokens of deployed machines are made from", "error", err)
+	}
+	return secret
+}
+
+const enrolSecretSize = 32
 
 // placed says whether the unit on a machine is on that machine of the provider's, by what the unit has told of its hardware.
 func (s *service) placed(ctx context.Context, machine string, p cert.Provided) cert.Placement {

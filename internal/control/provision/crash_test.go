@@ -133,3 +133,37 @@ func (l *lab) whole(name string) {
 	}
 	require.False(l, on, "%s: %v", name, l.kinds(name))
 }
+
+// TestFaultDeployTakesEffectAfterAKill has the provider take its time over a call of a controller that is dead by then: the one that was started
+// meanwhile has repeated it, and the machine comes with the user-data of the first.
+func TestFaultDeployTakesEffectAfterAKill(t *testing.T) {
+	t.Parallel()
+	inLab(t, 1, func(l *lab) {
+		r := l.reserve("node1", func(n *cert.NewReservation) { n.MaxTries = 1 })
+		l.until("it is ready", func() bool {
+			var err error
+			r, err = l.db.Reservation(l.Context(), r.ID)
+			require.NoError(l, err)
+			require.Nil(l, r.Failure)
+			return r.State == cert.ReservationReady
+		})
+		require.Len(l, l.script, 2, "it was asked for twice")
+		_, err := l.fleet().Release(l.Context(), r.ID, cert.ReleaseReservation{}, "ada", cert.Engineer)
+		require.NoError(l, err)
+		l.over(r.ID)
+		l.clean()
+	}, func(l *lab) {
+		var first *cert.DeployOptions
+		l.deploying = func(m mortal, d cert.DeployOptions) bool {
+			if first == nil {
+				first = &d
+				m.v.dead.Store(true)
+				m.v.cancel()
+				go func() { l.lives.Wait(); l.start() }()
+				return true
+			}
+			require.NoError(l, m.Provider.Deploy(context.Background(), l.sid("node1"), *first))
+			return false
+		}
+	})
+}

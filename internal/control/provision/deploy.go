@@ -2,6 +2,9 @@ package provision
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"strings"
 
@@ -54,13 +57,7 @@ func (a *at) install(ctx context.Context) (bool, error) {
 	case a.p.Status != cert.StatusAcquired:
 		return a.fail(ctx, cert.FailDeploy, "it cannot be deployed as it is: "+a.whose())
 	}
-	f.mu.Lock()
-	token := f.tokens[a.d.ID]
-	if token == "" {
-		token = cert.NewSecret(order.EnrolPrefix)
-		f.tokens[a.d.ID] = token
-	}
-	f.mu.Unlock()
+	token := f.token(a.d.ID)
 	if hash := cert.HashSecret(token); hash != a.d.TokenHash {
 		if err := f.advance(ctx, a.d, func(e *edit) error { e.d.TokenHash = hash; return nil }); err != nil {
 			return false, err
@@ -102,6 +99,14 @@ func (a *at) install(ctx context.Context) (bool, error) {
 	default:
 		return a.fail(ctx, cert.FailDeploy, err.Error())
 	}
+}
+
+// token is the one that a deployment's machine comes with. It is the same however often it is asked for, also by the controller that was started
+// after this one: a call that was lost may take effect later than the one that repeats it. What it is made from is not in the database.
+func (f *Fleet) token(deployment string) string {
+	mac := hmac.New(sha256.New, f.Secret)
+	mac.Write([]byte("certlab enrolment " + deployment))
+	return order.EnrolPrefix + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
 // imageMissing reports whether the provider has not what is to be deployed, as far as is known.
@@ -263,5 +268,10 @@ func (f *Fleet) give(e *edit) error {
 	by := e.r.Holder
 	run := cert.Run{ID: e.r.Run, Machine: e.m.Machine.ID, Hostname: e.m.Machine.Hostname, Origin: cert.FromOrder, RequestedBy: by, Spec: *e.r.Spec, State: cert.Queued,
 		Created: e.now, Attempts: []cert.Attempt{}}
+	if e.r.Repeats != "" {
+		if first, err := e.tx.Reservation(e.r.Repeats); err == nil {
+			run.Repeats = first.Run
+		}
+	}
 	return e.tx.AddRun(run, e.r.ID)
 }

@@ -50,8 +50,9 @@ type lab struct {
 	unplugged bool // no machine reaches the controller
 	script    []provision.Script
 	options   func(*provision.Options)
-	also      []func()           // begun with the lab
-	ends      []func()           // called at its end
+	also      []func() // begun with the lab
+	ends      []func() // called at its end
+	deploying func(mortal, cert.DeployOptions) (killed bool)
 	cut       func(point string) // called at each point where the power may be cut
 }
 
@@ -137,7 +138,7 @@ func (l *lab) connect() {
 // start starts the engine, as a service that comes up.
 func (l *lab) start() {
 	v := &life{}
-	options := provision.Options{DB: l.db, Logger: slog.New(slog.DiscardHandler), Lab: quiet{l}, Now: l.now, Poll: 5 * time.Second,
+	options := provision.Options{DB: l.db, Logger: slog.New(slog.DiscardHandler), Lab: quiet{l}, Now: l.now, Poll: 5 * time.Second, Secret: []byte(l.id),
 		Script: func(s provision.Script) ([]byte, error) {
 			l.mu.Lock()
 			l.script = append(l.script, s)
@@ -265,6 +266,9 @@ func (m mortal) Acquire(ctx context.Context, id, c string) (p cert.Provided, err
 	return p, err
 }
 func (m mortal) Deploy(ctx context.Context, id string, d cert.DeployOptions) error {
+	if m.l.deploying != nil && m.l.deploying(m, d) {
+		return cert.ProviderErrorf(cert.ProviderOutcome, "killed")
+	}
 	return m.do(func() error { return m.Provider.Deploy(context.WithoutCancel(ctx), id, d) })
 }
 func (m mortal) Lock(ctx context.Context, id, c string) error {

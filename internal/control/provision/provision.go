@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"sync"
@@ -59,6 +60,8 @@ type Options struct {
 	Script  func(Script) ([]byte, error)                   // user-data
 	Agent   func(cert.Machine) order.AgentDesired          // what an agent that has enrolled is to be
 	Console func(context.Context, string, io.Writer) error // writes what a machine's console has; by machine id
+	// Secret is what the tokens of deployments are made from: 32 random bytes that outlive the process; nil: they do not.
+	Secret []byte
 	// Run runs a program of the site with an environment until it or ctx ends; nil: a process of its own.
 	Run      func(ctx context.Context, path string, env []string, out io.Writer) error
 	Gate     Gate
@@ -98,7 +101,6 @@ type Fleet struct {
 	stops        map[string]context.CancelFunc // deployment → ends the site's program that runs for it
 	later        map[string]time.Time          // deployment → not before
 	failures     map[string]int                // deployment → calls that failed in a row
-	tokens       map[string]string             // deployment → token, to repeat a call with the same one
 	calls        map[string]int                // deployment → calls of the provider in this phase
 	refusals     map[string]int                // deployment → enrolments that were refused
 	shy          map[string]time.Time          // machine → not before: somebody else was faster
@@ -147,6 +149,10 @@ func New(o Options) *Fleet {
 	if o.Run == nil {
 		o.Run = runSite
 	}
+	if len(o.Secret) == 0 {
+		o.Secret = make([]byte, 32)
+		rand.Read(o.Secret)
+	}
 	if o.Poll <= 0 {
 		o.Poll = 2 * time.Second
 	}
@@ -154,7 +160,7 @@ func New(o Options) *Fleet {
 		o.Full = 10 * time.Minute
 	}
 	f := &Fleet{Options: o, accounted: make(map[string]cert.MachineState), stops: make(map[string]context.CancelFunc), wake: make(chan struct{}, 1), bell: make(chan struct{}), touched: make(map[string]int64), flying: make(map[string]context.CancelFunc),
-		later: make(map[string]time.Time), failures: make(map[string]int), tokens: make(map[string]string), calls: make(map[string]int), refusals: make(map[string]int),
+		later: make(map[string]time.Time), failures: make(map[string]int), calls: make(map[string]int), refusals: make(map[string]int),
 		shy: make(map[string]time.Time), images: make(map[string]imageList), measures: make(map[string]measure), chores: make(map[string]time.Time), slots: make(chan struct{}, maxWorkers),
 		limits: order.FleetLimits{}.Defaults()}
 	o.DB.OnRun(f.ran)

@@ -334,7 +334,6 @@ func (f *Fleet) forget(id string) {
 	f.mu.Lock()
 	delete(f.later, id)
 	delete(f.failures, id)
-	delete(f.tokens, id)
 	delete(f.calls, id)
 	delete(f.refusals, id)
 	f.mu.Unlock()
