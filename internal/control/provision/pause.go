@@ -227,8 +227,29 @@ func (f *Fleet) ConsoleLog(ctx context.Context, machine string, w io.Writer) err
 	if f.Console == nil {
 		return cert.Errorf(cert.NotFound, "there is no console log of %s: the site has no program for it (put one named console into the site's resource)", m.Hostname)
 	}
-	return f.Console(ctx, m.ID, w)
+	limit, cancel := context.WithTimeout(ctx, consoleTime)
+	defer cancel()
+	text := limited{most: consoleMost}
+	err = f.Console(limit, m.ID, &text)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case limit.Err() != nil:
+		return cert.Errorf(cert.Unavailable, "cannot read the console of %s: the site's program took longer than %s and was ended", m.Hostname, consoleTime)
+	case cert.CodeOf(err) == cert.NotFound:
+		return err
+	case err != nil:
+		return cert.Errorf(cert.Unavailable, "cannot read the console of %s: the site's program failed: %v", m.Hostname, err)
+	}
+	_, err = io.WriteString(w, text.String())
+	return err
 }
+
+// Bounds of a console: who asks for it waits, and its program may not end.
+const (
+	consoleTime = time.Minute
+	consoleMost = 4 << 20 // bytes; of more, the end
+)
 
 // Suspect marks deployments that failed as part of an incident, which was found only afterwards: they say nothing of their machines, and their
 // reservations that are still open get the try and the machine back.

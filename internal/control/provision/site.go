@@ -115,7 +115,7 @@ func (a *at) prepare(ctx context.Context) (bool, error) {
 	text, failed := fmt.Sprintf("step %s does not apply to this class", name), error(nil)
 	if step.applies(a.d.Class) {
 		limit, _ := step.limit()
-		var out limited
+		out := limited{most: siteOutput}
 		run, cancel := context.WithTimeout(ctx, limit)
 		a.f.mu.Lock()
 		a.f.stops[a.d.ID] = cancel
@@ -197,14 +197,19 @@ func runSite(ctx context.Context, path string, env []string, out io.Writer) erro
 }
 
 // limited keeps the end of what is written to it.
-type limited struct{ kept []byte }
+type limited struct {
+	kept []byte
+	most int // bytes
+}
 
 func (l *limited) Write(p []byte) (int, error) {
 	l.kept = append(l.kept, p...)
-	if over := len(l.kept) - siteOutput; over > 0 {
-		l.kept = append(l.kept[:0], l.kept[over:]...)
+	if len(l.kept) > 2*l.most { // seldom, for it moves all of it
+		l.kept = append(l.kept[:0], l.kept[len(l.kept)-l.most:]...)
 	}
 	return len(p), nil
 }
 
-func (l *limited) String() string { return strings.ToValidUTF8(string(l.kept), "\uFFFD") }
+func (l *limited) String() string {
+	return strings.ToValidUTF8(string(l.kept[max(0, len(l.kept)-l.most):]), "\uFFFD")
+}
