@@ -102,6 +102,7 @@ type Fleet struct {
 	later        map[string]time.Time          // deployment → not before
 	failures     map[string]int                // deployment → calls that failed in a row
 	calls        map[string]int                // deployment → calls of the provider in this phase
+	open         map[string]time.Time          // deployment in use → since when its machine is known to be unlocked
 	refusals     map[string]int                // deployment → enrolments that were refused
 	shy          map[string]time.Time          // machine → not before: somebody else was faster
 	images       map[string]imageList
@@ -160,7 +161,7 @@ func New(o Options) *Fleet {
 		o.Full = 10 * time.Minute
 	}
 	f := &Fleet{Options: o, accounted: make(map[string]cert.MachineState), stops: make(map[string]context.CancelFunc), wake: make(chan struct{}, 1), bell: make(chan struct{}), touched: make(map[string]int64), flying: make(map[string]context.CancelFunc),
-		later: make(map[string]time.Time), failures: make(map[string]int), calls: make(map[string]int), refusals: make(map[string]int),
+		later: make(map[string]time.Time), failures: make(map[string]int), calls: make(map[string]int), open: make(map[string]time.Time), refusals: make(map[string]int),
 		shy: make(map[string]time.Time), images: make(map[string]imageList), measures: make(map[string]measure), chores: make(map[string]time.Time), slots: make(chan struct{}, maxWorkers),
 		limits: order.FleetLimits{}.Defaults()}
 	o.DB.OnRun(f.ran)

@@ -18,7 +18,35 @@ func (a *at) ready(ctx context.Context) (bool, error) {
 		}
 		return true, a.f.advance(ctx, a.d, func(e *edit) error { e.d.Step = ""; return nil })
 	}
+	if a.d.Step == stepLock {
+		return a.relock(ctx)
+	}
 	return false, nil
+}
+
+// relock locks a machine again that is in use: whoever unlocked it to switch it died, or could not lock it.
+func (a *at) relock(ctx context.Context) (bool, error) {
+	refused := error(nil)
+	if !a.p.Locked {
+		refused = a.call(func() error { return a.provider.Lock(ctx, a.id, comment(a.r)) })
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		a.f.lost(refused, false)
+	}
+	return true, a.f.advance(ctx, a.d, func(e *edit) error {
+		e.d.Step = ""
+		if refused != nil {
+			return nil // that it is not locked is seen again
+		}
+		e.believe(func(p *cert.Provided) {
+			if !p.Locked {
+				e.log("locked", "certlab", "locked again at the provider")
+			}
+			p.Locked = true
+		})
+		return nil
+	})
 }
 
 // vanished looks at the machine of a deployment that is in use, and ends the deployment if the machine was taken away.

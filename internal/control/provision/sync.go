@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -186,6 +187,11 @@ func (f *Fleet) strays(ctx context.Context) error {
 			if err := f.vanished(ctx, *d); err != nil {
 				return err
 			}
+		case d != nil && d.Phase == cert.PhaseReady && d.Step == "" && f.unlocked(d.ID, m.Provided.Locked):
+			err = f.advance(ctx, *d, func(e *edit) error { e.d.Step = stepLock; return nil })
+			if errors.Is(err, errMoved) {
+				err = nil
+			}
 		case d == nil && mine && m.Quarantine == nil && m.Orphan == nil:
 			err = f.editMachine(ctx, m.Machine.ID, func(e *edit) error {
 				e.m.Orphan = &now
@@ -203,6 +209,31 @@ func (f *Fleet) strays(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// relockAfter is how long a machine that is in use may be unlocked: whoever switches it unlocks it for that.
+const relockAfter = 5 * time.Minute
+
+// unlocked notes whether the machine of a deployment that is in use is locked. It reports whether it was unlocked for too long, and begins to wait
+// anew then: a provider may refuse to lock it.
+func (f *Fleet) unlocked(deployment string, locked bool) bool {
+	now := f.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	since, noted := f.open[deployment]
+	switch {
+	case locked:
+		delete(f.open, deployment)
+	case !noted:
+		f.open[deployment] = now
+		if again := now.Add(relockAfter); again.Before(f.nextList) {
+			f.nextList = again
+		}
+	case now.Sub(since) >= relockAfter:
+		f.open[deployment] = now
+		return true
+	}
+	return false
 }
 
 // editMachine changes a machine on which no deployment is, or which is not about it.

@@ -335,6 +335,7 @@ func (f *Fleet) forget(id string) {
 	delete(f.later, id)
 	delete(f.failures, id)
 	delete(f.calls, id)
+	delete(f.open, id)
 	delete(f.refusals, id)
 	f.mu.Unlock()
 }
