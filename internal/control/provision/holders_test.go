@@ -68,13 +68,13 @@ func TestReleasedAgainWhileAnotherHasTheMachine(t *testing.T) {
 // Two machines may have one hostname, in two domains of MAAS's. A name that two have stands for neither.
 func TestFaultTwoMachinesOfOneName(t *testing.T) {
 	t.Parallel()
-	inLab(t, 1, func(l *lab) {
+	inLab(t, 2, func(l *lab) {
 		other := l.add(maastest.Machine{Hostname: "node1"})
 		l.listed()
 		l.until("both are known", func() bool {
 			all, err := l.fleet().Machines(l.Context())
 			require.NoError(l, err)
-			return len(all) == 2
+			return len(all) == 3
 		})
 		one, err := l.db.Machine(l.Context(), l.region.SystemIDs()[0])
 		require.NoError(l, err)
@@ -87,6 +87,16 @@ func TestFaultTwoMachinesOfOneName(t *testing.T) {
 		require.ErrorContains(l, err, two.ID)
 		require.Equal(l, two.ID, l.await(l.reserve(two.ID).ID).Machine)
 		require.Equal(l, one.ID, l.await(l.reserve(one.SystemID).ID).Machine)
+
+		// The second one of a name may come while somebody waits for the first.
+		l.await(l.reserve("node2", func(n *cert.NewReservation) { n.Hours = 20 }).ID)
+		waits := l.reserve("node2")
+		l.add(maastest.Machine{Hostname: "node2"})
+		time.Sleep(time.Hour)
+		waits, err = l.fleet().Reservation(l.Context(), waits.ID)
+		require.NoError(l, err)
+		require.Equal(l, cert.ReservationQueued, waits.State)
+		require.Contains(l, waits.Blocked, "several machines are called that: name one by its id (")
 	})
 }
 

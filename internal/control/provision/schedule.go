@@ -140,6 +140,9 @@ func (f *Fleet) choose(p *picture, r *cert.Reservation, q cert.Query, candidates
 	var best *cert.FleetMachine
 	var held *cert.Hold
 	paused, others, matching := 0, false, 0
+	if twice := ambiguous(q, candidates); twice != "" {
+		return nil, twice
+	}
 	for _, m := range candidates {
 		if !slices.Contains(r.Avoid, m.ID) {
 			others = true
