@@ -24,8 +24,11 @@ const (
 // plainColumns are the others, in the order in which they are written.
 var plainColumns = []string{"cid", "rack", "position", "contact", "notes", "shared"}
 
-// MaxDossierLines bounds an import.
-const MaxDossierLines = 10000
+// Bounds of an import. Each cell is kept until all are known to be right.
+const (
+	MaxDossierLines = 10000
+	maxDossierCells = 1_000_000
+)
 
 // A DossierRow is one line of an import: what it says of a machine.
 type DossierRow struct {
@@ -67,6 +70,9 @@ func ReadDossierCSV(in io.Reader) ([]DossierRow, error) {
 		line, _ := r.FieldPos(0)
 		if len(rows) == MaxDossierLines {
 			return nil, Errorf(Invalid, "cannot import dossiers: there are more than %d lines (import them in parts)", MaxDossierLines)
+		}
+		if (len(rows)+1)*len(columns) > maxDossierCells {
+			return nil, Errorf(Invalid, "cannot import dossiers: there are more than %d cells (import them in parts)", maxDossierCells)
 		}
 		row, err := readRow(line, columns, record)
 		if err != nil {
