@@ -18,8 +18,12 @@ func (a *at) deploy(ctx context.Context) (bool, error) {
 	if a.d.Booted != nil && a.d.Step == stepWait {
 		return a.deployed(ctx)
 	}
-	if a.expired() {
-		return a.fail(ctx, cert.FailDeploy, fmt.Sprintf("it was not deployed in time: after %s it is still %s", a.f.minutes(deployMinutes), first(a.p.StatusName, string(a.p.Status))))
+	if a.expired() && !(a.d.Step == stepWait && a.p.Holder == cert.ThisLab && a.p.Status == cert.StatusDeployed) {
+		text := fmt.Sprintf("it was not deployed in time: after %s it is still %s", a.f.minutes(deployMinutes), first(a.p.StatusName, string(a.p.Status)))
+		if a.r.Blocked != "" {
+			text += ": " + a.r.Blocked
+		}
+		return a.fail(ctx, cert.FailDeploy, text)
 	}
 	switch a.d.Step {
 	case stepDeploy:
@@ -144,9 +148,15 @@ func (a *at) lock(ctx context.Context) (bool, error) {
 		switch fault := cert.ProviderFaultOf(err); {
 		case err == nil:
 		case fault == cert.ProviderOutcome:
-			if look := a.relook(ctx); look != nil || !a.p.Locked {
+			if look := a.relook(ctx); look == nil && a.p.Locked {
+				break
+			}
+			if !a.triedOften() {
 				return a.hold(ctx, err)
 			}
+			refused = err.Error()
+		case fault == cert.ProviderBusy && a.triedOften():
+			refused = err.Error()
 		case fault == cert.ProviderUnreachable, fault == cert.ProviderBusy, fault == cert.ProviderRefused, fault == cert.ProviderClock:
 			return a.hold(ctx, err)
 		default:

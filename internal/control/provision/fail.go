@@ -88,7 +88,7 @@ func (a *at) judge(ctx context.Context) (bool, error) {
 			}
 		case e.r.State == cert.ReservationReleasing:
 			// It was cancelled meanwhile.
-		case e.r.Want.KeepOnFailureHours > 0 && !gone && e.d.Suspect == "":
+		case e.r.Want.KeepOnFailureHours > 0 && kept(e.d.Failure.Type) && e.d.Suspect == "":
 			until := e.now.Add(hoursOf(e.r.Want.KeepOnFailureHours))
 			e.r.State, e.r.Ended, e.r.Ending, e.r.Failure, e.r.KeepUntil = cert.ReservationReleasing, &e.now, cert.EndedFailed, e.d.Failure, &until
 			e.r.Blocked = fmt.Sprintf("%s is kept until %s, as asked for (keep-on-failure); to give it back before: certlab machine release %s", e.m.Machine.Hostname,
@@ -115,6 +115,15 @@ func (a *at) judge(ctx context.Context) (bool, error) {
 	})
 	a.f.Wake()
 	return true, err
+}
+
+// kept reports whether there is something to see on a machine that failed so.
+func kept(kind string) bool {
+	switch kind {
+	case cert.FailVanished, cert.FailImage, cert.FailAcquire, cert.FailProvider:
+		return false
+	}
+	return true
 }
 
 // maxTries is how many deployments a reservation may have.

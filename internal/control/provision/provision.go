@@ -175,6 +175,9 @@ func (f *Fleet) Apply(provider cert.Provider, conf order.Fleet) {
 	f.applied = true
 	f.applications++
 	f.provider, f.conf, f.limits = provider, conf, conf.Limits.Defaults()
+	if provider == nil && f.outage.IsZero() {
+		f.outage = f.Now() // no deadline runs out while there is nobody to ask
+	}
 	if changed {
 		f.about, f.problem = nil, ""
 		f.nextList, f.nextLook = time.Time{}, time.Time{}

@@ -126,7 +126,12 @@ func (a *at) back() (bool, string) {
 		return true, "it is not this lab's any more: " + a.whose()
 	case a.p.Holder == cert.Nobody && a.p.Status == cert.StatusFree:
 		return true, "back"
-	case a.p.Holder == cert.Nobody && a.d.Phase == cert.PhaseRelease && a.p.Status == cert.StatusBroken:
+	case a.p.Holder != cert.Nobody:
+		return false, ""
+	case a.p.Status == cert.StatusBroken && (a.d.Phase == cert.PhaseRelease || a.d.Step == rungAbort || a.d.Step == rungRelease):
+		return true, "it is not this lab's any more: " + a.whose()
+	case a.p.Status == cert.StatusNew, a.p.Status == cert.StatusExamining, a.p.Status == cert.StatusTestFailed, a.p.Status == cert.StatusRetired:
+		// It came back, and an administrator has taken it up at once. The ladder is not for that.
 		return true, "it is not this lab's any more: " + a.whose()
 	}
 	return false, ""

@@ -2,8 +2,8 @@ package provision
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -53,10 +53,6 @@ func (f *Fleet) Check(ctx context.Context, c cert.CheckRequest) (cert.Reservatio
 }
 
 func (f *Fleet) reserve(ctx context.Context, in cert.NewReservation, kind cert.ReservationKind, by string, role cert.Role) (out cert.Reservation, err error) {
-	provider, err := f.need()
-	if err != nil {
-		return out, err
-	}
 	now := f.Now()
 	if in.ID == "" {
 		in.ID = cert.NewID(cert.ReservationID, now)
@@ -68,6 +64,10 @@ func (f *Fleet) reserve(ctx context.Context, in cert.NewReservation, kind cert.R
 	if have, err := f.DB.Reservation(ctx, in.ID); err == nil {
 		return f.repeated(ctx, have, r)
 	} else if cert.CodeOf(err) != cert.NotFound {
+		return out, err
+	}
+	provider, err := f.need()
+	if err != nil {
 		return out, err
 	}
 	if err := f.check(&r, role); err != nil {
@@ -122,10 +122,16 @@ func (f *Fleet) reserve(ctx context.Context, in cert.NewReservation, kind cert.R
 
 // repeated answers a request whose id is known.
 func (f *Fleet) repeated(ctx context.Context, have, want cert.Reservation) (cert.Reservation, error) {
-	asked := have.Want
-	asked.Resolved = nil
-	if have.Holder != want.Holder || have.Kind != want.Kind || have.Reason != want.Reason || have.Priority != want.Priority || !reflect.DeepEqual(asked, want.Want) ||
-		!reflect.DeepEqual(have.Spec, want.Spec) {
+	// Compared as they are stored: what is empty there, was perhaps sent.
+	plain := func(r cert.Reservation) string {
+		r.Want.Resolved = nil
+		text, err := json.Marshal([]any{r.Kind == cert.ReserveCheck, r.Holder, r.Reason, r.Priority, r.Want, r.Spec})
+		if err != nil {
+			return err.Error() // it is made of texts
+		}
+		return string(text)
+	}
+	if plain(have) != plain(want) {
 		return cert.Reservation{}, cert.Errorf(cert.Conflict, "cannot reserve: reservation %s is there already, and asks for something else", have.ID)
 	}
 	return f.Reservation(ctx, have.ID)

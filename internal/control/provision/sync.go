@@ -32,6 +32,9 @@ func (f *Fleet) list(ctx context.Context, provider cert.Provider) error {
 		}
 	}
 	if err := f.take(ctx, all, nil, started); err != nil {
+		f.mu.Lock()
+		f.nextList = f.Now().Add(maxBackoff)
+		f.mu.Unlock()
 		return err
 	}
 	f.mu.Lock()

@@ -296,7 +296,7 @@ func (f *Fleet) dispatch(ctx context.Context, d cert.Deployment) {
 		defer cancel()
 		if err := f.run(ctx, d.ID); err != nil && ctx.Err() == nil {
 			f.Logger.Error("cannot go on with a deployment", "deployment", d.ID, "error", err)
-			f.putOff(d.ID, f.Poll)
+			f.putOff(d.ID, min(5*f.Poll, maxBackoff)) // what it could not store may have been done at the provider, and is done again
 		}
 		f.mu.Lock()
 		delete(f.flying, d.ID)
