@@ -108,6 +108,8 @@ func (f formatFlag) showReservation(std streams, v cert.Reservation, err error) 
 		more("Plan", v.Spec.Plan)
 		more("Run", v.Run)
 	}
+	more("Repeats", v.Repeats)
+	more("Repeated by", v.RepeatedBy)
 	if v.Failure != nil {
 		more("Failure", v.Failure.Type+": "+v.Failure.Message)
 	}

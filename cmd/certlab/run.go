@@ -82,6 +82,12 @@ func (f formatFlag) showRun(std streams, r cert.Run, err error) error {
 	if r.Reservation != "" {
 		rows = append(rows, []string{"Reservation", r.Reservation})
 	}
+	if r.Repeats != "" {
+		rows = append(rows, []string{"Repeats", r.Repeats})
+	}
+	if r.RepeatedBy != "" {
+		rows = append(rows, []string{"Repeated by", r.RepeatedBy})
+	}
 	if r.NoManifest {
 		rows = append(rows, []string{"Manifest", "none: jobs that asked for an entry were skipped, and have not passed"})
 	}

@@ -69,8 +69,11 @@ type Reservation struct {
 	Discard    string     `json:"discard,omitempty"`    // who allowed to release it although the machine holds what is not stored
 	Blocked    string     `json:"blocked,omitempty"`    // what a queued, preparing or releasing one waits for, with what to do
 
-	Run      string    `json:"run,omitempty"` // id, chosen when the reservation is made; the run exists once the machine is ready
-	Spec     *Spec     `json:"spec,omitempty"`
+	Run        string `json:"run,omitempty"` // id, chosen when the reservation is made; the run exists once the machine is ready
+	Spec       *Spec  `json:"spec,omitempty"`
+	Repeats    string `json:"repeats,omitempty"`     // id of one whose run an incident has spoilt, and that this one does again
+	RepeatedBy string `json:"repeated_by,omitempty"` // id of the one that does this one again
+
 	Estimate *Estimate `json:"estimate,omitempty"` // of a queued or preparing one; not stored
 	Connect  string    `json:"connect,omitempty"`  // how its holder gets in: an ssh line; not stored
 	URL      string    `json:"url,omitempty"`      // not stored

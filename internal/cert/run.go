@@ -169,6 +169,8 @@ type Run struct {
 	Reservation     string     `json:"reservation,omitempty"` // for which its machine was deployed; empty: none
 	NoManifest      bool       `json:"no_manifest"`           // nobody had a manifest of the machine: jobs that asked for an entry were skipped, and have not passed
 	Waits           string     `json:"waits,omitempty"`       // what a queued run waits for, such as "iperf-a, held by run r…"
+	Repeats         string     `json:"repeats,omitempty"`     // id of a run that an incident has spoilt and that this one does again
+	RepeatedBy      string     `json:"repeated_by,omitempty"` // id of the run that does this one again
 	URL             string     `json:"url"`
 }
 

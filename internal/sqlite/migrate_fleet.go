@@ -174,7 +174,10 @@ CREATE TABLE power_cycles ( -- by the lab's watch, stored before each
 CREATE INDEX power_cycles_open ON power_cycles (at) WHERE step IN ('begun', 'off', 'on');
 CREATE INDEX power_cycles_hands ON power_cycles (at) WHERE step IN ('given-up', 'hands');
 ALTER TABLE attempts ADD COLUMN suspect TEXT NOT NULL DEFAULT ''; -- id of an incident that overlaps it
+CREATE INDEX attempts_suspect ON attempts (suspect) WHERE suspect <> '';
 
 ALTER TABLE runs ADD COLUMN reservation TEXT NOT NULL DEFAULT ''; -- for which its machine was provisioned; empty: none
+ALTER TABLE runs ADD COLUMN repeats TEXT NOT NULL DEFAULT ''; -- id of a run that an incident has spoilt and that this one does again; empty: none
+CREATE INDEX runs_repeats ON runs (repeats) WHERE repeats <> '';
 ALTER TABLE runs ADD COLUMN no_manifest INTEGER NOT NULL DEFAULT 0; -- the machine had none when the run was handed out
 `

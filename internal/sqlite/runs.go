@@ -13,7 +13,8 @@ import (
 const runColumns = `r.id, r.machine, m.hostname, r.origin, r.requested_by, r.spec, r.state, r.created, r.started, r.finished, r.handed_out,
 	r.cancel_requested, r.failure, r.counts, r.seq,
 	coalesce((SELECT id FROM submissions s WHERE s.run = r.id ORDER BY s.seq DESC LIMIT 1), ''),
-	coalesce((SELECT counts FROM submissions s WHERE s.run = r.id AND +s.index_state = 'indexed' ORDER BY s.seq DESC LIMIT 1), ''), r.reservation, r.no_manifest`
+	coalesce((SELECT counts FROM submissions s WHERE s.run = r.id AND +s.index_state = 'indexed' ORDER BY s.seq DESC LIMIT 1), ''), r.reservation, r.no_manifest,
+	r.repeats, coalesce((SELECT id FROM runs n WHERE n.repeats = r.id AND n.repeats <> ''), '')`
 
 const runTables = " FROM runs r JOIN machines m ON m.id = r.machine"
 
@@ -27,7 +28,7 @@ func scanRun(s scanner) (r runRow, err error) {
 	var indexed cert.Counts
 	err = s.Scan(&r.ID, &r.Machine, &r.Hostname, &r.Origin, &r.RequestedBy, jsonColumn{&r.Spec}, &r.State, timeColumn{&r.Created},
 		timePtrColumn{&r.Started}, timePtrColumn{&r.Finished}, timePtrColumn{&r.HandedOut}, &r.CancelRequested, jsonColumn{&r.Failure},
-		jsonColumn{&r.own}, &r.seq, &r.Submission, jsonColumn{&indexed}, &r.Reservation, &r.NoManifest)
+		jsonColumn{&r.own}, &r.seq, &r.Submission, jsonColumn{&indexed}, &r.Reservation, &r.NoManifest, &r.Repeats, &r.RepeatedBy)
 	r.Counts = r.own
 	if indexed != nil && r.State == cert.Completed { // a failed run's archive is evidence, not its results
 		r.Counts = indexed
@@ -189,9 +190,9 @@ func (db *DB) AddRun(ctx context.Context, run cert.Run) error {
 
 func insertRun(ctx context.Context, tx *sql.Tx, r *cert.Run) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO runs (id, machine, origin, requested_by, plan, spec, state, created, started, finished, handed_out,
-		cancel_requested, failure, counts, no_manifest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.ID, r.Machine, r.Origin, r.RequestedBy, r.Spec.Plan,
+		cancel_requested, failure, counts, no_manifest, repeats) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.ID, r.Machine, r.Origin, r.RequestedBy, r.Spec.Plan,
 		mustJSON(r.Spec), r.State, micros(r.Created), microsPtr(r.Started), microsPtr(r.Finished), microsPtr(r.HandedOut), r.CancelRequested,
-		mustJSON(r.Failure), mustJSON(r.Counts), r.NoManifest)
+		mustJSON(r.Failure), mustJSON(r.Counts), r.NoManifest, r.Repeats)
 	if err != nil {
 		return fmt.Errorf("cannot store run %s: %w", r.ID, err)
 	}

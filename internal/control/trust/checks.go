@@ -25,7 +25,7 @@ type check struct {
 	Kind     string    `json:"kind"`
 	Since    time.Time `json:"since"`
 	By       string    `json:"by,omitempty"`
-	Incident string    `json:"incident,omitempty"`
+	Incident string    `json:"incident,omitempty"` // of a probe; of another: that it waits for, to be done again
 	Release  string    `json:"release,omitempty"`
 }
 
@@ -108,6 +108,9 @@ func (t *Trust) judgeCheck(ctx context.Context, id string, c check, r cert.Reser
 		return err
 	}
 	if why == "" && !passed { // it says nothing about the machine
+		if again, err := t.checkAgain(ctx, id, c, r); again || err != nil {
+			return err
+		}
 		if c.Kind == checkCanary {
 			err = t.canaryOver(ctx, c, false, "it was "+r.Ending)
 		}
@@ -214,7 +217,7 @@ func (t *Trust) startChecks(ctx context.Context) error {
 	busy := make(map[string]bool, len(under))
 	for _, c := range under {
 		busy[c.Machine] = true
-		if c.Kind == checkHealth || c.Kind == checkReturn {
+		if (c.Kind == checkHealth || c.Kind == checkReturn) && c.Incident == "" {
 			room--
 		}
 	}

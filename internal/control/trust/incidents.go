@@ -203,14 +203,7 @@ func (t *Trust) begin(ctx context.Context, i cert.Incident, now time.Time) (stri
 
 // put stores an incident, an event for each of some machines, and a notice, and marks the attempts that it overlaps.
 func (t *Trust) put(ctx context.Context, i cert.Incident, kind, text string, machines []string, n *cert.Notice) error {
-	t.mu.Lock()
-	var inside []string
-	for id, p := range t.places {
-		if i.Covers(p) {
-			inside = append(inside, id)
-		}
-	}
-	t.mu.Unlock()
+	inside := t.inside(i)
 	err := t.DB.ChangeFleet(ctx, func(tx *sqlite.FleetTx) error {
 		if err := tx.PutIncident(i); err != nil {
 			return err

@@ -27,6 +27,9 @@ type Fleet interface {
 	Return(ctx context.Context, machine, by, reason string) error
 	// Suspect marks deployments that an incident overlaps, and gives their reservations the try and the machine back.
 	Suspect(ctx context.Context, incident string, deployments []string) error
+	// Repeat does a run again that an incident has spoilt, once, and returns what does it: a reservation's id, or that of a run; empty: it is not to
+	// be done again. It fails as Conflict while the run's reservation is not over.
+	Repeat(ctx context.Context, run, incident string) (string, error)
 	Machines(ctx context.Context) ([]cert.FleetMachine, error)
 	Cancel(ctx context.Context, id string, r cert.ReleaseReservation, by string, role cert.Role) (cert.Reservation, error)
 }
@@ -57,6 +60,7 @@ type Trust struct {
 	changed chan struct{}
 	places  map[string]cert.Place // of machines
 	placed  time.Time             // when they were read
+	settled map[string]bool       // runs that an incident has overlapped and that are seen to; read and written in turns only
 	marked  map[string]bool       // deployments that the engine has marked as suspect; read and written while deciding
 
 	deciding sync.Mutex // held by what opens, grows or closes incidents
@@ -81,7 +85,7 @@ func New(o Options) *Trust {
 	if o.Now == nil {
 		o.Now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 	}
-	return &Trust{Options: o, nudge: make(chan struct{}, 1), judged: make(map[string]time.Time), marked: make(map[string]bool), changed: make(chan struct{})}
+	return &Trust{Options: o, nudge: make(chan struct{}, 1), judged: make(map[string]time.Time), marked: make(map[string]bool), settled: make(map[string]bool), changed: make(chan struct{})}
 }
 
 // Loop works until ctx ends.
@@ -111,7 +115,7 @@ func (t *Trust) Turn(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, f := range []func(context.Context) error{t.judgeChecks, t.tendIncidents, t.policy, t.tendCanary, t.startChecks} {
+	for _, f := range []func(context.Context) error{t.judgeChecks, t.tendIncidents, t.repeatRuns, t.policy, t.tendCanary, t.startChecks} {
 		errs = append(errs, f(ctx))
 	}
 	return errors.Join(errs...)
