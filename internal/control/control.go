@@ -118,11 +118,10 @@ func (l *Lab) Agent(publicKey string) (string, error) {
 	if id, ok := (*l.agents.Load())[publicKey]; ok {
 		return id, nil
 	}
-	switch id, err := l.DB.Guest(context.Background(), publicKey); cert.CodeOf(err) {
-	case "":
+	switch id, err := l.DB.Guest(context.Background(), publicKey); {
+	case err == nil:
 		return id, nil
-	case cert.NotFound:
-	default:
+	case cert.CodeOf(err) != cert.NotFound:
 		return "", cert.Errorf(cert.Unavailable, "cannot tell now whose agent this is (try again in some seconds): %v", err)
 	}
 	l.mu.Lock()
