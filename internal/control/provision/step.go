@@ -88,6 +88,11 @@ func (a *at) step(ctx context.Context) (bool, error) {
 			return a.unwanted(ctx)
 		}
 	}
+	if (a.d.Phase == cert.PhaseRelease || a.d.Phase == cert.PhaseRecover) && a.d.Step != stepJudge && a.d.Step != stepKeep {
+		if wait, err := a.spare(ctx); wait || err != nil {
+			return false, err
+		}
+	}
 	switch a.d.Phase {
 	case cert.PhaseAcquire:
 		return a.acquire(ctx)
