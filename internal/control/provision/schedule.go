@@ -48,7 +48,7 @@ func (f *Fleet) schedule(ctx context.Context) error {
 	}
 	f.mu.Unlock()
 	var touched bool
-	queries, holds := map[wanted][]*cert.FleetMachine{}, holds{}
+	queries, holds := map[wanted][]*cert.FleetMachine{}, heldBack{}
 	blocked := map[string]string{}
 	for n := range p.open {
 		r := &p.open[n]
@@ -111,12 +111,12 @@ func wantedBy(r *cert.Reservation) wanted {
 	return w
 }
 
-// holds keeps what the gate has said in one turn. It tells reservations apart only where they are for checks.
-type holds map[holdOf]*cert.Hold
+// heldBack keeps what the gate has said in one turn. It tells reservations apart only where they are for checks.
+type heldBack map[holdOf]*cert.Hold
 
 type holdOf struct{ machine, release, check string }
 
-func (h holds) of(g Gate, m *cert.FleetMachine, r *cert.Reservation) *cert.Hold {
+func (h heldBack) of(g Gate, m *cert.FleetMachine, r *cert.Reservation) *cert.Hold {
 	key := holdOf{machine: m.ID, release: r.Want.Release}
 	if r.Kind == cert.ReserveCheck {
 		key.check = r.ID
@@ -135,7 +135,7 @@ func usable(m *cert.FleetMachine) bool {
 }
 
 // choose returns the machine of the candidates that a reservation gets now, or why it gets none.
-func (f *Fleet) choose(p *picture, r *cert.Reservation, q cert.Query, candidates []*cert.FleetMachine, holds holds, free map[string]bool,
+func (f *Fleet) choose(p *picture, r *cert.Reservation, q cert.Query, candidates []*cert.FleetMachine, holds heldBack, free map[string]bool,
 	common map[string]int, room int) (*cert.FleetMachine, string) {
 	var best *cert.FleetMachine
 	var held *cert.Hold
