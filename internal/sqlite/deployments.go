@@ -97,6 +97,10 @@ func (db *DB) Guest(ctx context.Context, publicKey string) (machine string, err 
 
 // OpenDeployments returns all that are not over, the oldest first.
 func (db *DB) OpenDeployments(ctx context.Context) ([]cert.Deployment, error) {
+	return remembered(&db.memos.deployments, db, func() ([]cert.Deployment, error) { return db.openDeployments(ctx) })
+}
+
+func (db *DB) openDeployments(ctx context.Context) ([]cert.Deployment, error) {
 	return onlyDeployments(list(ctx, db.r, scanDeployment, "SELECT "+deploymentColumns+" FROM deployments INDEXED BY deployments_open WHERE phase <> 'over' ORDER BY seq"))
 }
 

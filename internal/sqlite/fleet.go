@@ -48,7 +48,9 @@ func (db *DB) scanFleetRow(s scanner) (r FleetRow, err error) {
 
 // FleetRows lists all machines, the first known first.
 func (db *DB) FleetRows(ctx context.Context) ([]FleetRow, error) {
-	return list(ctx, db.r, db.scanFleetRow, "SELECT "+fleetColumns+fleetTablesFrom+" ORDER BY m.seq")
+	return remembered(&db.memos.rows, db, func() ([]FleetRow, error) {
+		return list(ctx, db.r, db.scanFleetRow, "SELECT "+fleetColumns+fleetTablesFrom+" ORDER BY m.seq")
+	})
 }
 
 // FleetRow returns one machine, by its id.
@@ -187,8 +189,12 @@ func (db *DB) LabID(ctx context.Context) (string, error) {
 	return id, err
 }
 
-// FleetDossiers returns the dossiers of all machines that have one, without their secrets.
+// FleetDossiers returns the dossiers of all machines that have one, without their secrets. All callers share them: they are not to be changed.
 func (db *DB) FleetDossiers(ctx context.Context) (map[string]cert.Dossier, error) {
+	return db.memos.dossiers.of(db, func() (map[string]cert.Dossier, error) { return db.fleetDossiers(ctx) })
+}
+
+func (db *DB) fleetDossiers(ctx context.Context) (map[string]cert.Dossier, error) {
 	all, err := list(ctx, db.r, func(s scanner) (d cert.Dossier, err error) { return d, s.Scan(&d.Machine, jsonColumn{&d}) }, "SELECT machine, data FROM dossiers")
 	out := make(map[string]cert.Dossier, len(all))
 	for _, d := range all {

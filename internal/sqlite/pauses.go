@@ -11,7 +11,9 @@ import (
 
 // Pauses returns the pauses that are in force.
 func (db *DB) Pauses(ctx context.Context) ([]cert.Pause, error) {
-	return list(ctx, db.r, func(s scanner) (p cert.Pause, err error) { return p, s.Scan(jsonColumn{&p}) }, "SELECT data FROM pauses ORDER BY scope, name")
+	return remembered(&db.memos.pauses, db, func() ([]cert.Pause, error) {
+		return list(ctx, db.r, func(s scanner) (p cert.Pause, err error) { return p, s.Scan(jsonColumn{&p}) }, "SELECT data FROM pauses ORDER BY scope, name")
+	})
 }
 
 // PutPause stores a pause; one of the same scope and name is replaced.
@@ -65,7 +67,16 @@ func (t *FleetTx) DropAgentStatus(machine string) error {
 
 // AgentStatus returns what a machine's agent said last; false if it has said nothing.
 func (db *DB) AgentStatus(ctx context.Context, machine string) (AgentSaid, bool, error) {
-	a, err := one(ctx, db.r, scanSaid, notFound("state of the agent of machine", machine), "SELECT machine, at, key, data FROM agent_status WHERE machine = ?", machine)
+	return agentStatus(ctx, db.r, machine)
+}
+
+// AgentStatus is DB.AgentStatus in the transaction.
+func (t *FleetTx) AgentStatus(machine string) (AgentSaid, bool, error) {
+	return agentStatus(t.ctx, t.tx, machine)
+}
+
+func agentStatus(ctx context.Context, q query, machine string) (AgentSaid, bool, error) {
+	a, err := one(ctx, q, scanSaid, notFound("state of the agent of machine", machine), "SELECT machine, at, key, data FROM agent_status WHERE machine = ?", machine)
 	if cert.CodeOf(err) == cert.NotFound {
 		return a, false, nil
 	}

@@ -52,7 +52,7 @@ func (db *DB) Cycles(ctx context.Context, run string, attempt int) ([]cert.Power
 // HandsNeeded returns what a person has to do at machines that the watch could not get back, by machine. A machine that was heard of since
 // needs nobody.
 func (db *DB) HandsNeeded(ctx context.Context) (map[string]string, error) {
-	all, err := db.strandedCycles(ctx)
+	all, err := remembered(&db.memos.stranded, db, func() ([]cert.PowerCycle, error) { return db.strandedCycles(ctx) })
 	out := make(map[string]string)
 	for _, c := range all {
 		out[c.Machine] = c.Hands
@@ -62,7 +62,7 @@ func (db *DB) HandsNeeded(ctx context.Context) (map[string]string, error) {
 
 // LostMachines returns the power cycle with which the watch has given a machine up, by machine; without those that nobody could power-cycle.
 func (db *DB) LostMachines(ctx context.Context) (map[string]cert.PowerCycle, error) {
-	all, err := db.strandedCycles(ctx)
+	all, err := remembered(&db.memos.stranded, db, func() ([]cert.PowerCycle, error) { return db.strandedCycles(ctx) })
 	out := make(map[string]cert.PowerCycle)
 	for _, c := range all {
 		if c.Step == cert.CycleGivenUp {

@@ -84,6 +84,10 @@ func (db *DB) RunReservation(ctx context.Context, run string) (cert.Reservation,
 
 // OpenReservations returns all that are not over, in the order of the queue.
 func (db *DB) OpenReservations(ctx context.Context) ([]cert.Reservation, error) {
+	return remembered(&db.memos.reservations, db, func() ([]cert.Reservation, error) { return db.openReservations(ctx) })
+}
+
+func (db *DB) openReservations(ctx context.Context) ([]cert.Reservation, error) {
 	return onlyReservations(list(ctx, db.r, scanReservation, "SELECT "+reservationColumns+" FROM reservations WHERE state <> 'ended' ORDER BY priority DESC, seq"))
 }
 

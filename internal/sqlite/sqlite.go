@@ -40,6 +40,7 @@ type DB struct {
 	onRun     atomic.Pointer[func(*FleetTx, string) error]
 	changes   atomic.Int64
 	documents documents
+	memos     memos
 }
 
 // reads are the connections that read. What they find out about the storage is noted.
