@@ -37,7 +37,7 @@ type region struct {
 // newFleet returns the engine that takes machines from the provider; it has none until applyFleet gives it one.
 func (s *service) newFleet() *provision.Fleet {
 	return provision.New(provision.Options{DB: s.db, Logger: s.logger, Lab: s.lab, Now: s.now, Keys: siteKeys{s.lab}, Script: s.script, Agent: s.guest, Console: s.console,
-		Secret: s.enrolSecret(), Gate: s.trust, Observer: s.trust, Checker: s.trust, Placed: s.placed})
+		Secret: s.enrolSecret(), Heard: s.lab.Heard, Gate: s.trust, Observer: s.trust, Checker: s.trust, Placed: s.placed})
 }
 
 // enrolSecret is what the tokens of deployed machines are made from. It is kept with the keys, and not in the database, which holds hashes alone.

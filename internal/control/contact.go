@@ -14,6 +14,21 @@ func (l *Lab) Contact(machine string) {
 	l.seen[machine] = l.Now()
 }
 
+// Heard returns when a machine's agent last called; zero: that is not known.
+func (l *Lab) Heard(machine string) time.Time {
+	l.mu.Lock()
+	at, ok := l.seen[machine]
+	l.mu.Unlock()
+	if ok {
+		return at
+	}
+	m, err := l.DB.Machine(context.Background(), machine)
+	if err != nil || m.Seen == nil {
+		return time.Time{}
+	}
+	return *m.Seen
+}
+
 // TokenUsed notes that a token was used, in the same way.
 func (l *Lab) TokenUsed(id string) {
 	l.mu.Lock()

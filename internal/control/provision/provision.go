@@ -60,6 +60,8 @@ type Options struct {
 	Script  func(Script) ([]byte, error)                   // user-data
 	Agent   func(cert.Machine) order.AgentDesired          // what an agent that has enrolled is to be
 	Console func(context.Context, string, io.Writer) error // writes what a machine's console has; by machine id
+	// Heard says when a machine's agent was last heard; nil: always just now.
+	Heard func(machine string) time.Time
 	// Secret is what the tokens of deployments are made from: 32 random bytes that outlive the process; nil: they do not.
 	Secret []byte
 	// Run runs a program of the site with an environment until it or ctx ends; nil: a process of its own.

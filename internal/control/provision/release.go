@@ -3,7 +3,6 @@ package provision
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"certlab/internal/cert"
@@ -343,100 +342,6 @@ func unlockBefore(d cert.Deployment) string {
 		return rungRelease
 	}
 	return stepUnlock
-}
-
-// drain waits until the machine holds nothing that is not stored, or somebody has discarded it.
-func (a *at) drain(ctx context.Context) (bool, error) {
-	if a.d.Enrolled != nil && a.r.Discard == "" && a.m.Gone == nil && a.p.Holder == cert.ThisLab {
-		holds, err := a.holds(ctx)
-		if err != nil {
-			return false, err
-		}
-		if holds != "" {
-			a.f.putOff(a.d.ID, a.f.Poll)
-			return false, a.blockDrain(ctx, holds)
-		}
-	}
-	if a.m.Gone != nil || a.p.Holder == cert.AJuju || a.p.Holder == cert.Otherwise {
-		_, text := a.back()
-		return a.over(ctx, text)
-	}
-	err := a.f.advance(ctx, a.d, func(e *edit) error {
-		if e.r.Discard != "" && e.d.Enrolled != nil {
-			e.log("discarded", e.r.Discard, "what it holds and was not stored is discarded")
-		}
-		e.d.AgentKey, e.d.TokenHash = "", ""
-		if e.r.Deployment == e.d.ID {
-			e.r.Blocked = ""
-		}
-		e.step(stepUnlock, 0)
-		return nil
-	})
-	if err == nil && a.d.AgentKey != "" {
-		a.f.Lab.Wake(a.d.Machine)
-	}
-	return true, err
-}
-
-// holds says what the machine holds that is not stored; empty: nothing.
-func (a *at) holds(ctx context.Context) (string, error) {
-	unfinished, err := a.f.DB.UnfinishedRuns(ctx, a.d.Machine)
-	if err != nil {
-		return "", err
-	}
-	said, found, err := a.f.DB.AgentStatus(ctx, a.d.Machine)
-	if err != nil {
-		return "", err
-	}
-	runs := map[string]bool{}
-	var names []string
-	for _, id := range unfinished {
-		runs[id] = true
-		names = append(names, id)
-	}
-	if found && said.Key == a.d.ID {
-		for _, id := range said.Status.Undelivered {
-			if !runs[id] {
-				names = append(names, id)
-			}
-		}
-		if id := said.Status.Running; id != "" && !runs[id] && !contains(names, id) {
-			names = append(names, id)
-		}
-	}
-	if len(names) == 0 {
-		return "", nil
-	}
-	noun := "run"
-	if len(names) > 1 {
-		noun = "runs"
-	}
-	return fmt.Sprintf("machine %s is not released yet: it holds what is not stored, of %s %s; it is released once that is here (to discard it, name the machine: "+
-		"certlab machine release %s --discard %s)", a.m.Machine.Hostname, noun, strings.Join(names, ", "), a.r.ID, a.m.Machine.Hostname), nil
-}
-
-func contains(all []string, one string) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
-}
-
-// blockDrain says what a release waits for, also to the site.
-func (a *at) blockDrain(ctx context.Context, text string) error {
-	if a.r.Blocked == text {
-		return nil
-	}
-	_, err := a.f.edit(ctx, a.d.ID, func(e *edit) error {
-		if e.r.Deployment == e.d.ID && !e.r.Final() {
-			e.r.Blocked = text
-		}
-		e.log("waiting", "certlab", text)
-		return e.tx.Notice(a.f.notice(cert.NoticeBlocked, e, text))
-	})
-	return err
 }
 
 func (f *Fleet) notice(kind string, e *edit, text string) cert.Notice {

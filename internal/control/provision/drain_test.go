@@ -1,0 +1,71 @@
+package provision_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"certlab/internal/cert"
+	"certlab/internal/control/provision"
+	"certlab/internal/order"
+	"certlab/internal/provider/maas/maastest"
+)
+
+// TestFaultReservationEndsWhileControllerIsDown has a holder run something by hand while the controller is down, and their time run out: what the
+// agent said last is out of date, so it is waited for, and what it holds is fetched.
+func TestFaultReservationEndsWhileControllerIsDown(t *testing.T) {
+	t.Parallel()
+	for name, comes := range map[string]bool{"the agent comes back": true, "the agent stays away": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var away atomic.Pointer[time.Time] // since when the agent cannot be heard
+			inLab(t, 1, func(l *lab) {
+				r := l.await(l.reserve("node1").ID)
+				time.Sleep(110 * time.Minute)
+				silent := l.now()
+				away.Store(&silent)
+				l.kill()
+				time.Sleep(time.Hour)
+				l.start()
+				l.until("its time is over", func() bool { return l.state(r.ID).State == cert.ReservationReleasing })
+				time.Sleep(time.Minute)
+				require.Contains(l, l.state(r.ID).Blocked, "machine node1 is not released yet: its agent was silent since "+silent.Format(time.RFC3339)+
+					", and may hold what it could not tell of; it is waited for until ")
+				require.Equal(l, maastest.Deployed, l.region.State(l.sid("node1")).Status)
+				if comes {
+					run := cert.NewID(cert.RunID, l.now())
+					away.Store(nil)
+					time.Sleep(30 * time.Second) // it calls, and tells a moment later
+					status := order.Status{BootID: "b", Release: "ubuntu@24.04", Kernel: "6.8.0-31-generic", CheckboxVersion: "5.0.0", Undelivered: []string{run}}
+					require.NoError(l, l.fleet().AgentStatus(l.Context(), r.Machine, status))
+					time.Sleep(2 * time.Hour)
+					require.Contains(l, l.state(r.ID).Blocked, "it holds what is not stored, of run "+run)
+					require.Equal(l, maastest.Deployed, l.region.State(l.sid("node1")).Status)
+					status.Undelivered = nil
+					require.NoError(l, l.fleet().AgentStatus(l.Context(), r.Machine, status))
+				}
+				require.Equal(l, cert.EndedExpired, l.over(r.ID).Ending)
+				l.clean()
+			}, func(l *lab) {
+				l.options = func(o *provision.Options) {
+					o.Heard = func(string) time.Time {
+						if since := away.Load(); since != nil {
+							return *since
+						}
+						return l.now()
+					}
+				}
+			})
+		})
+	}
+}
+
+// state is a reservation as it is stored.
+func (l *lab) state(id string) cert.Reservation {
+	l.Helper()
+	r, err := l.db.Reservation(l.Context(), id)
+	require.NoError(l, err)
+	return r
+}
