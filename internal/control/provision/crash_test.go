@@ -55,19 +55,19 @@ func (l *lab) stubborn(fn func() error) {
 	})
 }
 
-// dieAt kills the controller at the nth point and starts it again after some time. It returns a function that tells how many points there were.
-func (l *lab) dieAt(n int, pause time.Duration) func() int {
+// dieAt kills the controller at each point that at holds for, by their number from 1, and starts it again after some time. It returns a function
+// that tells how many points there were.
+func (l *lab) dieAt(at func(n int) bool, pause time.Duration) func() int {
 	points := 0
 	l.cut = func(string) {
+		v := l.fleet()
 		l.mu.Lock()
 		points++
-		hit := points == n
+		hit := at(points) && !v.dead.Load()
 		l.mu.Unlock()
-		if !hit {
+		if !hit || v.dead.Swap(true) {
 			return
 		}
-		v := l.fleet()
-		v.dead.Store(true)
 		v.cancel()
 		go func() {
 			l.lives.Wait()
@@ -78,37 +78,43 @@ func (l *lab) dieAt(n int, pause time.Duration) func() int {
 	return func() int { l.mu.Lock(); defer l.mu.Unlock(); return points }
 }
 
+// TestFaultControllerKilledAtEachStep kills the controller at every eleventh point of a cycle, beginning with each of the first eleven: so each point
+// is among them once. With CERTLAB_EACH_STEP it also kills it once, at each single point.
 func TestFaultControllerKilledAtEachStep(t *testing.T) {
 	t.Parallel()
-	total := 0
+	const stride = 11
 	fail := func(l *lab) {
 		l.conf.Limits.ReminderMinutes = 1
 		l.region.Fault(l.sid("node2"), maastest.Fault{Kind: maastest.DeployFails, Times: 1})
 	}
-	inLab(t, 3, func(l *lab) {
-		l.listed()
-		count := l.dieAt(-1, 0)
-		l.cycle()
-		l.clean()
-		total = count()
-	}, fail)
-	require.Greater(t, total, 40)
-	step := 17
-	if os.Getenv("CERTLAB_EACH_STEP") != "" { // all of them take some minutes
-		step = 1
+	survives := func(t *testing.T, at func(n int) bool) (total int) {
+		inLab(t, 3, func(l *lab) {
+			l.listed()
+			count := l.dieAt(at, 40*time.Second)
+			l.cycle()
+			l.clean()
+			for _, name := range []string{"node1", "node2", "node3"} {
+				l.whole(name)
+			}
+			total = count()
+		}, fail)
+		return total
 	}
-	for n := 1; n <= total; n += step {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
+	total := survives(t, func(int) bool { return false })
+	require.Greater(t, total, 40)
+	for first := range stride {
+		t.Run(fmt.Sprintf("again and again from %d", first+1), func(t *testing.T) {
 			t.Parallel()
-			inLab(t, 3, func(l *lab) {
-				l.listed()
-				l.dieAt(n, 40*time.Second)
-				l.cycle()
-				l.clean()
-				for _, name := range []string{"node1", "node2", "node3"} {
-					l.whole(name)
-				}
-			}, fail)
+			survives(t, func(n int) bool { return n%stride == (first+1)%stride })
+		})
+	}
+	if os.Getenv("CERTLAB_EACH_STEP") == "" { // all of them take some minutes
+		return
+	}
+	for point := 1; point <= total; point++ {
+		t.Run(fmt.Sprint(point), func(t *testing.T) {
+			t.Parallel()
+			survives(t, func(n int) bool { return n == point })
 		})
 	}
 }
