@@ -377,6 +377,7 @@ func (s *service) health(ctx context.Context) order.ControllerHealth {
 	if p := s.fleet.Problem(); p != "" {
 		h.Problems = append(h.Problems, p)
 	}
+	h.Problems = append(h.Problems, s.placements(ctx)...)
 	if err != nil && len(h.Problems) == 0 {
 		stop = true
 		h.Problems = append(h.Problems, err.Error())
