@@ -181,6 +181,8 @@ func TestFaultWhatPeopleAskOfMachinesThatIsNotTheirs(t *testing.T) {
 	r, err := ada.StartRun(ctx, cert.NewRun{Machine: "node1", Spec: cert.Spec{Plan: "a::b"}})
 	require.NoError(t, err, "its holder may")
 	require.Equal(t, "ada", r.RequestedBy)
+	_, err = bob.CancelRun(ctx, r.ID)
+	refuses(t, err, cert.Forbidden, "cannot cancel run "+r.ID+": its machine is ada's: only they or an admin may")
 	_, err = ada.CancelRun(ctx, r.ID)
 	require.NoError(t, err)
 	gone, err := ada.Release(ctx, "node1", cert.ReleaseReservation{Reason: "done"})

@@ -115,18 +115,41 @@ func (a *API) CreateRun(w http.ResponseWriter, r *route.Request) error {
 // CancelRun is POST /api/v1/runs/{run}/cancel.
 func (a *API) CancelRun(w http.ResponseWriter, r *route.Request) error {
 	now := a.Now()
-	_, err := a.Store.UpdateRun(r.Context(), r.PathValue("run"), nil, func(run *cert.Run) (bool, error) { return run.Cancel(now) })
+	run, err := a.Store.Run(r.Context(), r.PathValue("run"))
 	if err != nil {
 		return err
 	}
-	run, err := a.Store.Run(r.Context(), r.PathValue("run"))
+	if err := a.mayCancel(r, run); err != nil {
+		return err
+	}
+	_, err = a.Store.UpdateRun(r.Context(), run.ID, nil, func(run *cert.Run) (bool, error) { return run.Cancel(now) })
 	if err != nil {
+		return err
+	}
+	if run, err = a.Store.Run(r.Context(), run.ID); err != nil {
 		return err
 	}
 	a.Lab.Wake(run.Machine)
 	a.Lab.Freed(r.Context())
 	a.linkRun(&run)
 	return route.JSON(w, http.StatusOK, run)
+}
+
+// mayCancel fails if somebody else has the run's machine: the end of a reservation's run is that of the reservation.
+func (a *API) mayCancel(r *route.Request, run cert.Run) error {
+	if r.Caller.Role.May(cert.Admin) || run.State.Final() {
+		return nil
+	}
+	v, err := a.Fleet.Reservation(r.Context(), run.Machine)
+	switch {
+	case cert.CodeOf(err) == cert.NotFound:
+		return nil
+	case err != nil:
+		return err
+	case v.Holder != r.Caller.Name:
+		return cert.Errorf(cert.Forbidden, "cannot cancel run %s: its machine is %s's: only they or an admin may", run.ID, v.Holder)
+	}
+	return nil
 }
 
 // GetRunFile is GET /api/v1/runs/{run}/attempts/{attempt}/files/{sha256}.
