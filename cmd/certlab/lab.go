@@ -270,7 +270,7 @@ func (c *labConsoleCmd) Run(ctx context.Context, std streams) error {
 type labFaultCmd struct {
 	labDir
 	Node  string   `arg:"" help:"Node, such as node-1."`
-	Fault []string `arg:"" help:"Faults to switch on; none switches all of the node's off."`
+	Fault []string `arg:"" help:"Faults to switch on; the word none switches all of the node's off."`
 }
 
 // Help lists the faults.

@@ -57,7 +57,7 @@ func (c *machinePowerCmd) Run(ctx context.Context, std streams) error {
 	if err != nil || c.json() {
 		return c.write(std, p, err)
 	}
-	return table(std.out, nil, [][]string{{"Machine", p.Machine}, {"Power", string(p.Power)}})
+	return table(std.out, nil, [][]string{{"Machine", c.Machine}, {"Power", string(p.Power)}})
 }
 
 type machineConsoleCmd struct {

@@ -20,7 +20,7 @@ const (
 type deployFlags struct {
 	Release       string   `help:"Release to deploy, such as noble; the site's default if not given." placeholder:"SERIES"`
 	Kernel        string   `help:"Kernel to deploy, as MAAS names it, such as hwe-24.04." placeholder:"KERNEL"`
-	Key           []string `sep:"none" help:"Who may log in: lp:NAME, gh:NAME or a public key; can be repeated." placeholder:"KEY"`
+	Key           []string `sep:"none" help:"Who may log in: lp:NAME, gh:NAME or a public key; can be repeated. Without one, nobody can." placeholder:"KEY"`
 	Prepare       []string `help:"Steps of the site before the deployment, by name." placeholder:"STEP"`
 	Ephemeral     bool     `help:"Deploy in memory, where the provider can."`
 	KeepOnFailure float64  `help:"Hold the machine for these hours if something fails, to look at it." placeholder:"HOURS"`
@@ -37,7 +37,7 @@ func (f deployFlags) want(query string) cert.Want {
 // waitFlags say how long to wait.
 type waitFlags struct {
 	Wait     bool          `default:"true" negatable:"" help:"Wait for it, and say how far it is."`
-	Patience time.Duration `default:"4h" help:"How long to wait; it goes on after that, and can be waited for again." placeholder:"TIME"`
+	Patience time.Duration `default:"4h" help:"How long to wait (${default}); it goes on after that, and can be waited for again." placeholder:"TIME"`
 }
 
 type machineReserveCmd struct {

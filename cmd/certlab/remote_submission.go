@@ -13,6 +13,7 @@ import (
 
 	"certlab/internal/cert"
 	"certlab/internal/client"
+	"certlab/internal/results"
 )
 
 // remoteSubmissionCmd groups the commands on the controller's submissions.
@@ -41,9 +42,16 @@ func (c *submissionAddCmd) Run(ctx context.Context, std streams) error {
 	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("cannot add the submission: %s is no file", c.File)
 	}
+	_, unreadable := results.Read(f, results.Options{}) // it is kept all the same, but who hands it in should know
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("cannot add the submission: %w", err)
+	}
 	s, err := api.AddSubmission(ctx, c.Machine, filepath.Base(c.File), f)
 	if err != nil || c.json() {
 		return c.write(std, s, err)
+	}
+	if unreadable != nil {
+		fmt.Fprintf(std.err, "certlab: it was added, but has no results: %v\n", unreadable)
 	}
 	return table(std.out, nil, [][]string{{"Submission", s.ID}, {"Machine", s.Hostname}, {"Handed in by", s.AddedBy}, {"Run", s.Run}, {"SHA-256", s.SHA256}, {"URL", s.URL}})
 }

@@ -99,7 +99,9 @@ func (f formatFlag) showReservation(std streams, v cert.Reservation, err error) 
 			more("In the queue", fmt.Sprint(e.Position))
 		}
 		more("Likely ready", timeText(e.Ready))
-		more("Because of", e.Basis)
+		if e.Ready != nil {
+			more("Estimated from", e.Basis)
+		}
 	}
 	more("Waits for", v.Blocked)
 	more("Ready", timeText(v.Ready))

@@ -34,10 +34,12 @@ func (q Query) Explain(machines []FleetMachine) Explanation {
 	e := Explanation{Query: q.text, Of: len(machines)}
 	steady := q.AnyState()
 	states := map[MachineState]int{}
+	found := false // a machine that is in the wanted state, too
 	for n := range machines {
 		if steady.Match(&machines[n]) == "" {
 			e.Matching++
 			states[machines[n].State]++
+			found = found || q.Match(&machines[n]) == ""
 		}
 	}
 	e.Free = states[MachineFree]
@@ -47,7 +49,7 @@ func (q Query) Explain(machines []FleetMachine) Explanation {
 	for n := range steady.constraints {
 		e.Excluded = append(e.Excluded, steady.constraints[n].excludes(machines))
 	}
-	e.Text = e.sentence(q, states)
+	e.Text = e.sentence(q, states, found)
 	return e
 }
 
@@ -111,7 +113,7 @@ func showAmount(n float64, kind keyKind) string {
 }
 
 // sentence says what was found, or why nothing was.
-func (e Explanation) sentence(q Query, states map[MachineState]int) string {
+func (e Explanation) sentence(q Query, states map[MachineState]int, found bool) string {
 	switch {
 	case e.Of == 0:
 		return "no machine matches " + q.text + ": there are no machines"
@@ -119,7 +121,7 @@ func (e Explanation) sentence(q Query, states map[MachineState]int) string {
 		return fmt.Sprintf("no machine is called %s: none of the %s has that name, id, system_id or certification id", q.name, plural(e.Of, "machine"))
 	case e.Matching == 0:
 		return "no machine matches " + q.text + ": " + e.obstacles()
-	case e.Free > 0:
+	case e.Free > 0 && found:
 		return fmt.Sprintf("%s %s %s, of which %d %s free now", plural(e.Matching, "machine"), verb(e.Matching, "matches", "match"), q.text, e.Free, verb(e.Free, "is", "are"))
 	}
 	var now []string
@@ -127,6 +129,9 @@ func (e Explanation) sentence(q Query, states map[MachineState]int) string {
 		return cmp.Or(states[b]-states[a], strings.Compare(string(a), string(b)))
 	}) {
 		now = append(now, fmt.Sprintf("%d %s", states[state], state))
+	}
+	if e.Free > 0 {
+		return fmt.Sprintf("no machine matches %s now: in all but their state %d do (%s)", q.text, e.Matching, strings.Join(now, ", "))
 	}
 	return fmt.Sprintf("%s %s %s, of which none is free now (%s)", plural(e.Matching, "machine"), verb(e.Matching, "matches", "match"), q.text, strings.Join(now, ", "))
 }

@@ -38,6 +38,14 @@ func (c *Client) AddSubmission(ctx context.Context, machine, name string, file i
 		next := offset
 		if offset < 0 {
 			next, err = c.offset(ctx, path)
+			var answer *Error // one to HEAD says nothing more
+			switch {
+			case !errors.As(err, &answer):
+			case answer.Status == http.StatusNotFound:
+				return out, &Error{Status: answer.Status, Code: answer.Code, Message: fmt.Sprintf("there is no machine %q (certlab machine list shows them; one without an agent: certlab machine add)", machine)}
+			case answer.Status == http.StatusForbidden:
+				return out, &Error{Status: answer.Status, Code: answer.Code, Message: "this token may not add submissions: that needs the role engineer (certlab site shows yours)"}
+			}
 		} else {
 			next, err = c.uploadPart(ctx, path, name, file, offset, size, &out)
 		}

@@ -1,6 +1,7 @@
 package maas
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"slices"
@@ -96,7 +97,7 @@ func (p *Provider) betterInvalid(ctx context.Context, doing string, m *machine, 
 			otherwise(images, err, "", said))
 	case d.Kernel != "" && strings.Contains(said, "kernel"):
 		images, err := p.Releases(ctx, architecture)
-		return cert.ProviderErrorf(cert.ProviderInvalid, "cannot %s: MAAS has no kernel %q for %s on %s (import it%s)", doing, d.Kernel, d.Release, architecture,
+		return cert.ProviderErrorf(cert.ProviderInvalid, "cannot %s: MAAS has no kernel %q for %s on %s (import it%s)", doing, d.Kernel, cmp.Or(d.Release, "its default release"), architecture,
 			otherwise(images, err, d.Release, said))
 	}
 	return invalid
