@@ -95,6 +95,12 @@ func TestFaultControllerKilledAtEachStep(t *testing.T) {
 			l.clean()
 			for _, name := range []string{"node1", "node2", "node3"} {
 				l.whole(name)
+				for _, d := range l.machine(name).Deployments {
+					if d.Failure != nil {
+						require.Equal(l, "node2", name, "a kill has cost a try: %+v", d.Failure)
+						require.Equal(l, cert.FailDeploy, d.Failure.Type)
+					}
+				}
 			}
 			total = count()
 		}, fail)
