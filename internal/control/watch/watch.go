@@ -118,6 +118,18 @@ func (w *Watch) look(ctx context.Context) ([]<-chan error, error) {
 	if w.DB.Writable() != nil {
 		return nil, nil
 	}
+	open, err := w.survey(ctx)
+	var started []<-chan error
+	for _, c := range open {
+		if done := w.start(ctx, c); done != nil {
+			started = append(started, done)
+		}
+	}
+	return started, err
+}
+
+// survey looks at all machines once, stores which are to be power-cycled, and returns all power cycles that are not over.
+func (w *Watch) survey(ctx context.Context) ([]cert.PowerCycle, error) {
 	now := w.Now()
 	w.mu.Lock()
 	if w.reachable.IsZero() || now.Sub(w.last) > stoodStill || now.Before(w.last) {
@@ -158,13 +170,7 @@ func (w *Watch) look(ctx context.Context) ([]<-chan error, error) {
 			cycled[m.Machine] = true
 		}
 	}
-	var started []<-chan error
-	for _, c := range open {
-		if done := w.start(ctx, c); done != nil {
-			started = append(started, done)
-		}
-	}
-	return started, errors.Join(errs...)
+	return open, errors.Join(errs...)
 }
 
 // start does for a power cycle what can be done now, in a worker of the machine's own; nil if there is one already.
