@@ -213,6 +213,12 @@ func (a *at) arrive(ctx context.Context) (bool, error) {
 			return a.fail(ctx, cert.FailWrongSystem, wrong)
 		}
 		if said.Status.Ready() {
+			if len(a.p.Addresses) == 0 && !f.away() {
+				// Its first word came before the provider was asked for it again. Its holder wants to know where it is; it is ready without, too.
+				if err := a.relook(ctx); err != nil {
+					f.Logger.Warn("the address of a machine that is ready is not known", "machine", a.id, "error", err)
+				}
+			}
 			return a.becomeReady(ctx, said.Status)
 		}
 	}

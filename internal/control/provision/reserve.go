@@ -346,7 +346,10 @@ func pick(images []cert.Image, release, kernel string) (image cert.Image, missin
 		}
 		return i, ""
 	}
-	if release == "" && len(images) > 0 {
+	if release == "" && len(images) > 0 { // which one is the default is not known: a kernel that none has is missing all the same
+		if kernel != "" && !slices.ContainsFunc(images, func(i cert.Image) bool { return slices.Contains(i.Kernels, kernel) }) {
+			return images[0], "kernel"
+		}
 		return images[0], ""
 	}
 	return image, "release"
