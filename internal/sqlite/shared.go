@@ -118,7 +118,7 @@ func (db *DB) Site(ctx context.Context, machine string) (s Site, err error) {
 		return s, err
 	}
 	var zone string
-	err = db.r.QueryRowContext(ctx, "SELECT coalesce(provided ->> '$.zone', '') FROM fleet WHERE machine = ?", machine).Scan(&zone)
+	err = db.r.QueryRowContext(ctx, "SELECT coalesce(provided ->> '$.zone', '') FROM fleet WHERE machine = ? AND provided <> ''", machine).Scan(&zone)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && zone == "" {
 		return s, nil
 	}

@@ -136,3 +136,16 @@ func TestFaultResultsThatWantedAManifestAreCountedApart(t *testing.T) {
 		}
 	}
 }
+
+// TestAMachineThatNoProviderListsHasNoZone: such as one that a unit sits on, of which the fleet keeps a row all the same.
+func TestAMachineThatNoProviderListsHasNoZone(t *testing.T) {
+	t.Parallel()
+	db := open1(t)
+	m := machine(t, db, "a")
+	for range 2 { // without a row, and with one
+		site, err := db.Site(t.Context(), m.ID)
+		require.NoError(t, err)
+		require.Empty(t, site.Zone.Zone)
+		require.NoError(t, db.ChangeFleet(t.Context(), func(tx *FleetTx) error { return tx.PutMachine(FleetRow{Machine: m}) }))
+	}
+}
