@@ -144,18 +144,24 @@ func (t *FleetTx) CurrentRun(machine string) (string, error) {
 }
 
 // UnfinishedRuns returns the ids of a machine's runs that are not over.
-func (db *DB) UnfinishedRuns(ctx context.Context, machine string) ([]string, error) {
-	return unfinishedRuns(ctx, db.r, machine)
-}
-
-// UnfinishedRuns is DB.UnfinishedRuns in the transaction.
 func (t *FleetTx) UnfinishedRuns(machine string) ([]string, error) {
-	return unfinishedRuns(t.ctx, t.tx, machine)
+	return list(t.ctx, t.tx, func(s scanner) (v string, err error) { return v, s.Scan(&v) },
+		"SELECT id FROM runs WHERE machine = ? AND state IN ('queued', 'running') ORDER BY seq", machine)
 }
 
-func unfinishedRuns(ctx context.Context, q query, machine string) ([]string, error) {
+// BegunRuns returns the ids of a machine's runs that are not over, and that its agent may have begun.
+func (db *DB) BegunRuns(ctx context.Context, machine string) ([]string, error) {
+	return begunRuns(ctx, db.r, machine)
+}
+
+// BegunRuns is DB.BegunRuns in the transaction.
+func (t *FleetTx) BegunRuns(machine string) ([]string, error) {
+	return begunRuns(t.ctx, t.tx, machine)
+}
+
+func begunRuns(ctx context.Context, q query, machine string) ([]string, error) {
 	return list(ctx, q, func(s scanner) (v string, err error) { return v, s.Scan(&v) },
-		"SELECT id FROM runs WHERE machine = ? AND state IN ('queued', 'running') ORDER BY seq", machine)
+		"SELECT id FROM runs WHERE machine = ? AND state IN ('queued', 'running') AND (state = 'running' OR handed_out IS NOT NULL) ORDER BY seq", machine)
 }
 
 // RunState returns the state of a run; empty if there is none.

@@ -32,7 +32,7 @@ func (a *at) drain(ctx context.Context) (bool, error) {
 	}
 	err := a.f.advance(ctx, a.d, func(e *edit) error {
 		if e.r.Discard == "" && e.d.Enrolled != nil && a.p.Holder == cert.ThisLab {
-			if names, err := unstored(e.d, e.tx.UnfinishedRuns, e.tx.AgentStatus); err != nil {
+			if names, err := unstored(e.d, e.tx.BegunRuns, e.tx.AgentStatus); err != nil {
 				return err
 			} else if len(names) > 0 {
 				return errMoved // begun meanwhile
@@ -97,7 +97,7 @@ func (a *at) silent(ctx context.Context) (bool, error) {
 
 // holds says what the machine holds that is not stored; empty: nothing.
 func (a *at) holds(ctx context.Context) (string, error) {
-	names, err := unstored(a.d, func(machine string) ([]string, error) { return a.f.DB.UnfinishedRuns(ctx, machine) },
+	names, err := unstored(a.d, func(machine string) ([]string, error) { return a.f.DB.BegunRuns(ctx, machine) },
 		func(machine string) (sqlite.AgentSaid, bool, error) { return a.f.DB.AgentStatus(ctx, machine) })
 	if err != nil || len(names) == 0 {
 		return "", err
@@ -111,8 +111,8 @@ func (a *at) holds(ctx context.Context) (string, error) {
 }
 
 // unstored returns the runs of which a deployment's machine holds something that is not stored.
-func unstored(d cert.Deployment, unfinished func(machine string) ([]string, error), status func(machine string) (sqlite.AgentSaid, bool, error)) ([]string, error) {
-	names, err := unfinished(d.Machine)
+func unstored(d cert.Deployment, begun func(machine string) ([]string, error), status func(machine string) (sqlite.AgentSaid, bool, error)) ([]string, error) {
+	names, err := begun(d.Machine)
 	if err != nil {
 		return nil, err
 	}

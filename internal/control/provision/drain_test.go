@@ -69,3 +69,51 @@ func (l *lab) state(id string) cert.Reservation {
 	require.NoError(l, err)
 	return r
 }
+
+// TestFaultAgentSilentBeforeItsRun has an agent fall silent after it was ready and before it has asked for the run that its machine was got for.
+func TestFaultAgentSilentBeforeItsRun(t *testing.T) {
+	t.Parallel()
+	var heard atomic.Pointer[time.Time]
+	inLab(t, 1, func(l *lab) {
+		r := l.await(l.reserve("node1", func(n *cert.NewReservation) { n.Hours, n.Spec = 0, &cert.Spec{Plan: "a::b"} }).ID)
+		require.Equal(l, cert.ReservationReady, r.State)
+		last := l.now()
+		heard.Store(&last)
+		r = l.over(r.ID)
+		require.Equal(l, cert.EndedLost, r.Ending)
+		require.Equal(l, "node1: its agent was ready, and nothing was heard of it for 15m0s since: run "+r.Run+" could not be given to it", r.Failure.Message)
+		run, err := l.db.Run(l.Context(), r.Run)
+		require.NoError(l, err)
+		require.True(l, run.State.Final(), "%s", run.State)
+		l.clean()
+	}, func(l *lab) {
+		l.options = func(o *provision.Options) {
+			o.Heard = func(string) time.Time {
+				if at := heard.Load(); at != nil {
+					return *at
+				}
+				return l.now()
+			}
+		}
+	})
+}
+
+// TestFaultProviderAwayIsSaid asks about a reservation while the provider is away.
+func TestFaultProviderAwayIsSaid(t *testing.T) {
+	t.Parallel()
+	inLab(t, 1, func(l *lab) {
+		l.listed()
+		l.region.Restart(time.Hour, time.Minute)
+		time.Sleep(11 * time.Minute) // the next whole list
+		r := l.reserve("node1")
+		time.Sleep(time.Minute)
+		r, err := l.fleet().Reservation(l.Context(), r.ID)
+		require.NoError(l, err)
+		require.Equal(l, cert.ReservationQueued, r.State)
+		require.Contains(l, r.Blocked, "MAAS at http://maas.example:5240/MAAS cannot be reached")
+		require.Equal(l, cert.ReservationReady, l.await(r.ID).State)
+		r, err = l.fleet().Reservation(l.Context(), r.ID)
+		require.NoError(l, err)
+		require.Empty(l, r.Blocked)
+	})
+}

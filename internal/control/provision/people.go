@@ -334,6 +334,9 @@ func (f *Fleet) expire(ctx context.Context, id string) error {
 // runOver ends a reservation whose run is over.
 func (f *Fleet) runOver(ctx context.Context, r *cert.Reservation) error {
 	state, err := f.DB.RunState(ctx, r.Run)
+	if err == nil && state == cert.Queued {
+		return f.neverTold(ctx, r)
+	}
 	if err != nil || state != "" && !state.Final() {
 		return err
 	}
@@ -342,6 +345,31 @@ func (f *Fleet) runOver(ctx context.Context, r *cert.Reservation) error {
 			return nil
 		}
 		return f.over(e, cert.EndedReleased, "certlab", "run "+e.r.Run+" is "+first(string(state), "removed"))
+	})
+	return err
+}
+
+// neverTold ends a reservation whose run could not be given to the machine's agent, because it has fallen silent since it was ready. Once a run was
+// given to an agent, the lab's watch looks after it.
+func (f *Fleet) neverTold(ctx context.Context, r *cert.Reservation) error {
+	_, _, limits := f.settings()
+	long := time.Duration(limits.SilenceMinutes) * time.Minute
+	now := f.Now()
+	if f.Heard == nil || r.Ready == nil || now.Sub(*r.Ready) < long || now.Sub(f.Heard(r.Machine)) < long {
+		return nil
+	}
+	if run, err := f.DB.Run(ctx, r.Run); err != nil || run.HandedOut != nil {
+		return err
+	}
+	_, err := f.change(ctx, r.ID, func(e *edit) error {
+		if e.r.State != cert.ReservationReady || e.r.Kind == cert.ReserveManual || e.d.Phase != cert.PhaseReady {
+			return nil
+		}
+		text := fmt.Sprintf("its agent was ready, and nothing was heard of it for %s since: run %s could not be given to it", long, e.r.Run)
+		e.d.Failure = &cert.Failure{Type: cert.FailEnrol, Message: e.m.Machine.Hostname + ": " + text}
+		e.phase(cert.PhaseRelease, stepJudge, 0, 0)
+		e.log("failed", "certlab", fmt.Sprintf("failed (%s): %s", cert.FailEnrol, text))
+		return nil
 	})
 	return err
 }

@@ -302,6 +302,9 @@ func (f *Fleet) decorate(r *cert.Reservation, p *picture) {
 	if m := p.row[r.Machine]; m != nil && m.Provided != nil && r.State == cert.ReservationReady && len(m.Provided.Addresses) > 0 {
 		r.Connect = "ssh ubuntu@" + m.Provided.Addresses[0]
 	}
+	if r.Blocked == "" && r.State != cert.ReservationReady {
+		r.Blocked = f.Problem() // nothing goes on without the provider
+	}
 	if r.State == cert.ReservationQueued || r.State == cert.ReservationPreparing {
 		r.Estimate = f.estimate(r, p)
 	}
