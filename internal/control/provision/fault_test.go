@@ -276,6 +276,30 @@ func TestFaultReservationEndsDuringProvisioning(t *testing.T) {
 	}
 }
 
+// TestFaultNoMachineBeforeItsEnd has reservations until a fixed time pass it: one while it waits, one while its machine is deployed.
+func TestFaultNoMachineBeforeItsEnd(t *testing.T) {
+	t.Parallel()
+	inLab(t, 2, func(l *lab) {
+		l.agents[l.sid("node1")] = "mute"
+		l.await(l.reserve("node2", func(n *cert.NewReservation) { n.Hours = 20 }).ID)
+		until := l.now().Add(5 * time.Minute)
+		fixed := func(n *cert.NewReservation) { n.Hours, n.Until = 0, &until }
+		queued, preparing := l.reserve("node2", fixed), l.reserve("node1", fixed)
+		for _, r := range []cert.Reservation{queued, preparing} {
+			r = l.over(r.ID)
+			require.Equal(l, cert.EndedFailed, r.Ending)
+			require.Equal(l, cert.FailNoMachine, r.Failure.Type)
+			require.Equal(l, "the reservation of ada was until "+until.Format(time.RFC3339)+", and no machine was ready for it before", r.Failure.Message)
+			require.Less(l, r.Ended.Sub(until), time.Minute)
+		}
+		notices, _, err := l.db.Notices(l.Context(), page)
+		require.NoError(l, err)
+		require.Len(l, notices, 2)
+		l.until("node1 is back", func() bool { return l.machine("node1").State == cert.MachineFree })
+		require.Equal(l, maastest.Deployed, l.region.State(l.sid("node2")).Status)
+	})
+}
+
 func TestFaultTwoDeadBMCsAmongHealthyOnes(t *testing.T) {
 	t.Parallel()
 	inLab(t, 6, func(l *lab) {
@@ -349,7 +373,7 @@ func TestFaultMachineHoldsWhatIsNotStored(t *testing.T) {
 		require.NoError(l, l.db.AddRun(l.Context(), cert.Run{ID: run, Machine: r.Machine, Origin: cert.FromInteractive, State: cert.Running, Created: l.now(), Attempts: []cert.Attempt{}}))
 		_, err := l.fleet().Release(l.Context(), r.ID, cert.ReleaseReservation{}, "ada", cert.Engineer)
 		require.NoError(l, err)
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute)
 		r, err = l.fleet().Reservation(l.Context(), r.ID)
 		require.NoError(l, err)
 		require.Equal(l, cert.ReservationReleasing, r.State)

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -73,10 +74,30 @@ func quick() maastest.Timings {
 		Erase: 10 * time.Second}
 }
 
+// emptyDatabase is one that has its tables: making them costs more than most tests.
+var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "certlab-empty")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "certlab.db")
+	db, err := sqlite.Open(context.Background(), path)
+	if err == nil {
+		err = db.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 // inLab runs fn in a bubble with a lab of some machines, node1 and so on.
 func inLab(t *testing.T, machines int, fn func(*lab), change ...func(*lab)) {
 	t.Helper()
 	dir := t.TempDir()
+	empty, err := emptyDatabase()
+	require.NoError(t, err)
 	synctest.Test(t, func(t *testing.T) {
 		l := &lab{T: t, path: filepath.Join(dir, "certlab.db"), agents: map[string]string{}, uuids: map[string]string{}, id: "lab1"}
 		l.now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
@@ -85,6 +106,7 @@ func inLab(t *testing.T, machines int, fn func(*lab), change ...func(*lab)) {
 		for n := range machines {
 			l.add(maastest.Machine{Hostname: fmt.Sprintf("node%d", n+1)})
 		}
+		require.NoError(t, os.WriteFile(l.path, empty, 0o600))
 		var err error
 		l.db, err = sqlite.Open(t.Context(), l.path)
 		require.NoError(t, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,11 +19,14 @@ import (
 )
 
 // judged has the lab's failures judged by a Trust, whose version of the provider is what version points to.
-func judged(version *string) func(*lab) {
+func judged(version *atomic.Value) func(*lab) {
 	return func(l *lab) {
 		judge := trust.New(trust.Options{DB: l.db, Logger: slog.New(slog.DiscardHandler), Now: l.now, Config: func() order.Fleet { return l.conf },
 			Fleet: func() trust.Fleet { return l.fleet() },
-			About: func(context.Context) (cert.About, bool) { return cert.About{Version: *version}, *version != "" }})
+			About: func(context.Context) (cert.About, bool) {
+				v, _ := version.Load().(string)
+				return cert.About{Version: v}, v != ""
+			}})
 		l.options = func(o *provision.Options) { o.Gate, o.Observer, o.Checker = judge, judge, judge }
 		ctx, cancel := context.WithCancel(context.Background())
 		l.Cleanup(cancel)
@@ -56,7 +60,7 @@ func (l *lab) checks() {
 // when what is tried first goes well, all that wait get their machines there.
 func TestFaultZoneDoesNotBoot(t *testing.T) {
 	t.Parallel()
-	version := ""
+	var version atomic.Value
 	inLab(t, 0, func(l *lab) {
 		var ids []string
 		for range 6 {
@@ -123,10 +127,11 @@ func TestFaultZoneDoesNotBoot(t *testing.T) {
 // TestFaultNewVersionOfMAAS has MAAS be upgraded: one machine is deployed first, and people wait for it and are told.
 func TestFaultNewVersionOfMAAS(t *testing.T) {
 	t.Parallel()
-	version := "3.4.1"
+	var version atomic.Value
+	version.Store("3.4.1")
 	inLab(t, 3, func(l *lab) {
 		time.Sleep(time.Minute)
-		version = "3.5.0"
+		version.Store("3.5.0")
 		time.Sleep(time.Minute)
 		id := l.reserve("arch=amd64", func(n *cert.NewReservation) { n.Hours = 20 }).ID
 		time.Sleep(time.Minute)

@@ -29,7 +29,7 @@ func TestPausesKeepNewWorkAway(t *testing.T) {
 				name += " " + pause.Name
 			}
 			waits := l.reserve("node2")
-			time.Sleep(time.Hour)
+			time.Sleep(10 * time.Minute)
 			waits, err = l.fleet().Reservation(l.Context(), waits.ID)
 			require.NoError(l, err)
 			require.Equal(l, cert.ReservationQueued, waits.State)

@@ -2,6 +2,7 @@ package provision_test
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func TestQuarantineIsPoolTagAndBroken(t *testing.T) {
 		}
 		_, err = l.tryReserve("node1")
 		require.EqualError(l, err, "cannot reserve: no machine that matches node1 can be had: node1 is quarantined: its fan is loud")
-		time.Sleep(time.Hour)
+		time.Sleep(20 * time.Minute)
 		_, err = l.fleet().ReturnToService(l.Context(), "node1", cert.ReturnMachine{}, "ada")
 		require.EqualError(l, err, "cannot return node1 to service: it has passed no check since it was quarantined (run one, or return it by force with a reason)")
 		_, err = l.fleet().ReturnToService(l.Context(), "node1", cert.ReturnMachine{Force: true}, "ada")
@@ -104,7 +105,7 @@ func TestFaultQuarantineWithAnOrdinaryKey(t *testing.T) {
 // TestFaultMachineFailsAgainAndAgain has a machine fail until the policy quarantines it, and a passed check bring it back.
 func TestFaultMachineFailsAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	version := ""
+	var version atomic.Value
 	inLab(t, 1, func(l *lab) {
 		l.listed()
 		l.region.Fault(l.sid("node1"), maastest.Fault{Kind: maastest.DeployFails})

@@ -216,7 +216,7 @@ func TestFaultKeptOnFailure(t *testing.T) {
 			t.Parallel()
 			inLab(t, 2, func(l *lab) {
 				l.region.Fault(l.sid("node1"), maastest.Fault{Kind: maastest.DeployFails, Times: 1})
-				r := l.reserve("arch=amd64", func(n *cert.NewReservation) { n.KeepOnFailureHours = 3 })
+				r := l.reserve("arch=amd64", func(n *cert.NewReservation) { n.KeepOnFailureHours = 0.5 })
 				l.until("it is kept", func() bool {
 					var err error
 					r, err = l.fleet().Reservation(l.Context(), r.ID)
@@ -228,7 +228,7 @@ func TestFaultKeptOnFailure(t *testing.T) {
 				require.Equal(l, cert.FailDeploy, r.Failure.Type)
 				require.Equal(l, "node1 is kept until "+r.KeepUntil.UTC().Format(time.RFC3339)+", as asked for (keep-on-failure); to give it back before: certlab machine release "+r.ID, r.Blocked)
 				require.Equal(l, []string{r.Blocked}, l.events("node1", "kept"))
-				time.Sleep(2 * time.Hour)
+				time.Sleep(20 * time.Minute)
 				l.fleet().Wake()
 				s := l.region.State(l.sid("node1"))
 				require.Equal(l, maastest.FailedDeployment, s.Status, "as it failed")
