@@ -105,6 +105,10 @@ func (f *Fleet) Release(ctx context.Context, id string, x cert.ReleaseReservatio
 			if !role.May(cert.Engineer) {
 				return r, cert.Errorf(cert.Forbidden, "cannot release %s: that needs the role engineer", m.Hostname)
 			}
+			if row.Quarantine != nil {
+				return r, cert.Errorf(cert.Conflict, "cannot release %s: it is quarantined: %s (return it to service: certlab machine return-to-service %s)", m.Hostname,
+					row.Quarantine.Reason, m.Hostname)
+			}
 			return f.adopt(ctx, m.ID, by, first(x.Reason, "released by name"))
 		}
 	}
@@ -284,10 +288,12 @@ func (f *Fleet) times(ctx context.Context) error {
 	now := f.Now()
 	for n := range open {
 		r := &open[n]
-		if r.State != cert.ReservationReady {
-			continue
-		}
 		switch {
+		case r.State == cert.ReservationQueued || r.State == cert.ReservationPreparing:
+			if r.Until != nil && !now.Before(*r.Until) {
+				err = f.tooLate(ctx, r.ID)
+			}
+		case r.State != cert.ReservationReady:
 		case r.Kind == cert.ReserveManual && r.Until != nil && r.Reminded == nil && !now.Before(r.Until.Add(-lead)):
 			err = f.remind(ctx, r.ID, lead)
 		case r.Kind == cert.ReserveManual && r.Until != nil && r.Reminded != nil && !now.Before(*r.Until):
@@ -328,6 +334,25 @@ func (f *Fleet) expire(ctx context.Context, id string) error {
 		}
 		return f.over(e, cert.EndedExpired, "certlab", "")
 	})
+	return err
+}
+
+// tooLate ends a reservation until a fixed time for which no machine was ready before that.
+func (f *Fleet) tooLate(ctx context.Context, id string) error {
+	r, err := f.change(ctx, id, func(e *edit) error {
+		if e.r.State != cert.ReservationQueued && e.r.State != cert.ReservationPreparing || e.r.Until == nil || e.now.Before(*e.r.Until) {
+			return nil
+		}
+		text := fmt.Sprintf("the reservation of %s was until %s, and no machine was ready for it before", e.r.Holder, e.r.Until.UTC().Format(time.RFC3339))
+		e.r.Failure = &cert.Failure{Type: cert.FailNoMachine, Message: text}
+		if err := f.over(e, cert.EndedFailed, "certlab", "no machine was ready before"); err != nil {
+			return err
+		}
+		return e.tx.Notice(f.notice(cert.NoticeEnded, e, text))
+	})
+	if err == nil {
+		f.interrupt(r)
+	}
 	return err
 }
 
