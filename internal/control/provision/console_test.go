@@ -50,6 +50,12 @@ func TestFaultConsoleProgram(t *testing.T) {
 		program = func(context.Context, io.Writer) error { return errors.New("exit status 3") }
 		_, err = ask()
 		require.EqualError(l, err, "cannot read the console of node1: the site's program failed: exit status 3")
+		program = func(_ context.Context, out io.Writer) error {
+			_, _ = io.WriteString(out, "asking\nno such node\n")
+			return errors.New("exit status 3")
+		}
+		_, err = ask()
+		require.EqualError(l, err, "cannot read the console of node1: the site's program failed: exit status 3 (no such node)")
 	}, func(l *lab) {
 		l.options = func(o *provision.Options) {
 			o.Console = func(ctx context.Context, _ string, out io.Writer) error { return program(ctx, out) }

@@ -239,7 +239,11 @@ func (f *Fleet) ConsoleLog(ctx context.Context, machine string, w io.Writer) err
 	case cert.CodeOf(err) == cert.NotFound:
 		return err
 	case err != nil:
-		return cert.Errorf(cert.Unavailable, "cannot read the console of %s: the site's program failed: %v", m.Hostname, err)
+		said := strings.TrimSpace(text.String()) // its last line says why
+		if said = said[strings.LastIndexByte(said, '\n')+1:]; said != "" {
+			said = " (" + said[:min(len(said), 300)] + ")"
+		}
+		return cert.Errorf(cert.Unavailable, "cannot read the console of %s: the site's program failed: %v%s", m.Hostname, err, strings.ToValidUTF8(said, ""))
 	}
 	_, err = io.WriteString(w, text.String())
 	return err
