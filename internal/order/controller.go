@@ -59,7 +59,7 @@ type FleetLimits struct {
 	MaxExtensions    int     `json:"max_extensions,omitempty"`    // 10
 	MaxPerPerson     int     `json:"max_per_person,omitempty"`    // machines at once; 10
 	MaxQueue         int     `json:"max_queue,omitempty"`         // reservations that wait; 1000
-	MaxTries         int     `json:"max_tries,omitempty"`         // deployments for one reservation; 5
+	MaxTries         int     `json:"max_tries,omitempty"`         // deployments for one reservation; 10
 	ReminderMinutes  int     `json:"reminder_minutes,omitempty"`  // before its end; 30
 	DeployMinutes    int     `json:"deploy_minutes,omitempty"`    // until the provider says deployed; 40: longer than MAAS's own 30
 	BootMinutes      int     `json:"boot_minutes,omitempty"`      // from then until the machine asks for its agent; 15
