@@ -14,7 +14,7 @@ import (
 // How much is asked of MAAS does not depend on how many machines there are.
 func TestManyMachinesFewCalls(t *testing.T) {
 	t.Parallel()
-	const machines, wanted = 80, 16
+	const machines, wanted = 60, 12
 	inLab(t, 0, func(l *lab) {
 		l.listed()
 		time.Sleep(5 * time.Minute)

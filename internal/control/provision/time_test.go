@@ -106,7 +106,7 @@ func TestFaultAgentHasNotDeliveredYet(t *testing.T) {
 		run := cert.NewID(cert.RunID, l.now())
 		status := order.Status{BootID: "b", Release: "ubuntu@24.04", Kernel: "6.8.0-31-generic", CheckboxVersion: "5.0.0", Undelivered: []string{run}}
 		require.NoError(l, l.fleet().AgentStatus(l.Context(), r.Machine, status))
-		time.Sleep(40 * time.Minute)
+		time.Sleep(20 * time.Minute)
 		r, err := l.fleet().Reservation(l.Context(), r.ID)
 		require.NoError(l, err)
 		require.Equal(l, cert.ReservationReleasing, r.State)
