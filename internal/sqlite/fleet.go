@@ -149,19 +149,21 @@ func (t *FleetTx) UnfinishedRuns(machine string) ([]string, error) {
 		"SELECT id FROM runs WHERE machine = ? AND state IN ('queued', 'running') ORDER BY seq", machine)
 }
 
-// BegunRuns returns the ids of a machine's runs that are not over, and that its agent may have begun.
-func (db *DB) BegunRuns(ctx context.Context, machine string) ([]string, error) {
-	return begunRuns(ctx, db.r, machine)
+// BegunRuns returns the ids of a machine's runs that its agent may have begun and that are not over; those among them that were cancelled since
+// a time and of which the agent has not spoken yet: it may have begun them all the same.
+func (db *DB) BegunRuns(ctx context.Context, machine string, since time.Time) ([]string, error) {
+	return begunRuns(ctx, db.r, machine, since)
 }
 
 // BegunRuns is DB.BegunRuns in the transaction.
-func (t *FleetTx) BegunRuns(machine string) ([]string, error) {
-	return begunRuns(t.ctx, t.tx, machine)
+func (t *FleetTx) BegunRuns(machine string, since time.Time) ([]string, error) {
+	return begunRuns(t.ctx, t.tx, machine, since)
 }
 
-func begunRuns(ctx context.Context, q query, machine string) ([]string, error) {
+func begunRuns(ctx context.Context, q query, machine string, since time.Time) ([]string, error) {
 	return list(ctx, q, func(s scanner) (v string, err error) { return v, s.Scan(&v) },
-		"SELECT id FROM runs WHERE machine = ? AND state IN ('queued', 'running') AND (state = 'running' OR handed_out IS NOT NULL) ORDER BY seq", machine)
+		`SELECT r.id FROM runs r WHERE r.machine = ?1 AND (r.state = 'running' OR r.state = 'queued' AND r.handed_out IS NOT NULL
+		OR r.state = 'cancelled' AND r.handed_out IS NOT NULL AND r.finished > ?2 AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.run = r.id)) ORDER BY r.seq`, machine, micros(since))
 }
 
 // RunState returns the state of a run; empty if there is none.

@@ -32,7 +32,7 @@ func (a *at) drain(ctx context.Context) (bool, error) {
 	}
 	err := a.f.advance(ctx, a.d, func(e *edit) error {
 		if e.r.Discard == "" && e.d.Enrolled != nil && a.p.Holder == cert.ThisLab {
-			if names, err := unstored(e.d, e.tx.BegunRuns, e.tx.AgentStatus); err != nil {
+			if names, err := unstored(e.d, func(machine string) ([]string, error) { return e.tx.BegunRuns(machine, e.now.Add(-settleFor)) }, e.tx.AgentStatus); err != nil {
 				return err
 			} else if len(names) > 0 {
 				return errMoved // begun meanwhile
@@ -70,6 +70,14 @@ func (a *at) silent(ctx context.Context) (bool, error) {
 	}
 	now := f.Now()
 	heard := f.Heard(a.d.Machine)
+	if a.d.Enrolled.After(heard) {
+		heard = *a.d.Enrolled
+	}
+	if said, ok, err := f.DB.AgentStatus(ctx, a.d.Machine); err != nil {
+		return false, err
+	} else if ok && said.At.After(heard) {
+		heard = said.At
+	}
 	current := now.Sub(heard) <= heardFor
 	deadline := now.Add(silentLimit)
 	switch {
@@ -86,18 +94,16 @@ func (a *at) silent(ctx context.Context) (bool, error) {
 		}
 	}
 	f.putOff(a.d.ID, f.Poll)
-	since := "it enrolled"
-	if !heard.IsZero() {
-		since = heard.UTC().Format(time.RFC3339)
-	}
 	return true, a.block(ctx, fmt.Sprintf("machine %s is not released yet: its agent was silent since %s, and may hold what it could not tell of; it is waited for until %s "+
-		"(to release it before, name the machine: certlab machine release %s --discard %s)", a.m.Machine.Hostname, since, deadline.UTC().Format(time.RFC3339), a.r.ID,
+		"(to release it before, name the machine: certlab machine release %s --discard %s)", a.m.Machine.Hostname, heard.UTC().Format(time.RFC3339), deadline.UTC().Format(time.RFC3339), a.r.ID,
 		a.m.Machine.Hostname))
 }
 
 // holds says what the machine holds that is not stored; empty: nothing.
 func (a *at) holds(ctx context.Context) (string, error) {
-	names, err := unstored(a.d, func(machine string) ([]string, error) { return a.f.DB.BegunRuns(ctx, machine) },
+	names, err := unstored(a.d, func(machine string) ([]string, error) {
+		return a.f.DB.BegunRuns(ctx, machine, a.f.Now().Add(-settleFor))
+	},
 		func(machine string) (sqlite.AgentSaid, bool, error) { return a.f.DB.AgentStatus(ctx, machine) })
 	if err != nil || len(names) == 0 {
 		return "", err

@@ -11,6 +11,7 @@ import (
 	"certlab/internal/control/provision"
 	"certlab/internal/order"
 	"certlab/internal/provider/maas/maastest"
+	"certlab/internal/sqlite"
 )
 
 // TestFaultReservationEndsWhileControllerIsDown has a holder run something by hand while the controller is down, and their time run out: what the
@@ -115,5 +116,29 @@ func TestFaultProviderAwayIsSaid(t *testing.T) {
 		r, err = l.fleet().Reservation(l.Context(), r.ID)
 		require.NoError(l, err)
 		require.Empty(l, r.Blocked)
+	})
+}
+
+// TestFaultCancelledBeforeItsAgentSpoke cancels a run that was given to the agent, and of which the agent has not spoken yet: it has begun it, and
+// what it says of it within a minute is waited for.
+func TestFaultCancelledBeforeItsAgentSpoke(t *testing.T) {
+	t.Parallel()
+	inLab(t, 1, func(l *lab) {
+		r := l.await(l.reserve("node1", func(n *cert.NewReservation) { n.Hours, n.Spec = 0, &cert.Spec{Plan: "a::b"} }).ID)
+		given, err := l.db.HandOutRun(l.Context(), r.Run, sqlite.HandOut{Now: l.now()})
+		require.NoError(l, err)
+		require.True(l, given)
+		_, err = l.fleet().Cancel(l.Context(), r.ID, cert.ReleaseReservation{}, "ada", cert.Engineer)
+		require.NoError(l, err)
+		time.Sleep(30 * time.Second)
+		require.Contains(l, l.state(r.ID).Blocked, "it holds what is not stored, of run "+r.Run)
+		status := order.Status{BootID: "b", Release: "ubuntu@24.04", Kernel: "6.8.0-31-generic", CheckboxVersion: "5.0.0", Undelivered: []string{r.Run}}
+		require.NoError(l, l.fleet().AgentStatus(l.Context(), r.Machine, status))
+		time.Sleep(time.Hour)
+		require.Equal(l, maastest.Deployed, l.region.State(l.sid("node1")).Status)
+		status.Undelivered = nil
+		require.NoError(l, l.fleet().AgentStatus(l.Context(), r.Machine, status))
+		l.over(r.ID)
+		l.clean()
 	})
 }
