@@ -132,3 +132,40 @@ func TestFaultMachineFailsAgainAndAgain(t *testing.T) {
 		require.Equal(l, "default", l.region.State(l.sid("node1")).Pool)
 	}, judged(&version))
 }
+
+// TestFaultCheckOfAMachineInQuarantineFails has a machine fail the check that was to return it: it is as it was, at MAAS too.
+func TestFaultCheckOfAMachineInQuarantineFails(t *testing.T) {
+	t.Parallel()
+	var version atomic.Value
+	inLab(t, 1, func(l *lab) {
+		l.listed()
+		_, err := l.fleet().Quarantine(l.Context(), "node1", "its fan is loud", "ada")
+		require.NoError(l, err)
+		l.settled("node1")
+		_, err = l.fleet().ReturnToService(l.Context(), "node1", cert.ReturnMachine{}, "ada")
+		require.NoError(l, err)
+		var r cert.Reservation
+		l.until("the check has its machine", func() bool {
+			open, err := l.db.OpenReservations(l.Context())
+			require.NoError(l, err)
+			r = open[0]
+			return r.State == cert.ReservationReady
+		})
+		require.Equal(l, maastest.Deployed, l.region.State(l.sid("node1")).Status)
+		_, err = l.db.UpdateRun(l.Context(), r.Run, nil, func(run *cert.Run) (bool, error) {
+			now := l.now()
+			run.State, run.Finished, run.Counts = cert.Completed, &now, cert.Counts{"pass": 3, "fail": 1}
+			return true, nil
+		})
+		require.NoError(l, err)
+		l.over(r.ID)
+		l.until("it is out of use again", func() bool { return l.region.State(l.sid("node1")).Status == maastest.Broken })
+		time.Sleep(20 * time.Minute)
+		m := l.machine("node1")
+		require.Equal(l, cert.MachineQuarantined, m.State)
+		require.Equal(l, "its fan is loud", m.Why)
+		require.Equal(l, "quarantine", l.region.State(l.sid("node1")).Pool)
+		require.Contains(l, l.events("node1", "checked")[0], "failed its check (return): 1 failure of plan ")
+		require.NotContains(l, l.kinds("node1"), "returned")
+	}, judged(&version))
+}
