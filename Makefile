@@ -6,7 +6,7 @@ CHARMS  := build/charms
 ARCH    := $(shell go env GOARCH)
 LDFLAGS := -s -w -X certlab/internal/version.Version=$(VERSION)
 # Packages whose tests wait more than they compute: begun first, they overlap with the others.
-SLOW    := ./tests/integration ./internal/agent ./internal/juju/cli ./tests/soak ./internal/locallab ./cmd/certlabd ./internal/sqlite
+SLOW    := ./tests/integration ./internal/agent ./internal/control/provision ./internal/juju/cli ./tests/soak ./internal/locallab ./cmd/certlabd ./internal/sqlite
 # With -race the compiler also checks pointers; in SQLite, which is translated from C, that is a fifth of the tests' time.
 RACE    := -race -gcflags='modernc.org/...=-d=checkptr=0'
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
