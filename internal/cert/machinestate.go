@@ -29,6 +29,7 @@ type MachineFacts struct {
 	Retired     bool             // by a person
 	Reservation ReservationState // of the reservation that has it; empty: none
 	Kind        ReservationKind  //
+	Kept        bool             // it failed, and its holder has asked to look at it
 	Running     bool             // a run is on it
 	Unit        bool             // a unit may act for it
 	Silent      bool             // its agent should be heard of and is not
@@ -41,6 +42,8 @@ func (f MachineFacts) State() MachineState {
 	switch {
 	case f.Retired, f.Gone, p != nil && p.Status == StatusRetired:
 		return MachineRetired
+	case f.Kept:
+		return MachineReserved
 	case f.Reservation == ReservationReleasing:
 		return MachineReleasing
 	case f.Reservation == ReservationPreparing:

@@ -77,6 +77,9 @@ type Reservation struct {
 	Estimate *Estimate `json:"estimate,omitempty"` // of a queued or preparing one; not stored
 	Connect  string    `json:"connect,omitempty"`  // how its holder gets in: an ssh line; not stored
 	URL      string    `json:"url,omitempty"`      // not stored
+
+	Phase     DeployPhase `json:"phase,omitempty"`     // of the deployment of a preparing one; not stored
+	Diagnosis string      `json:"diagnosis,omitempty"` // of its last deployment that failed, some lines; not stored
 }
 
 // Want is what a reservation asks for.

@@ -142,7 +142,7 @@ func (f *Fleet) facts(m *sqlite.FleetRow, d *cert.Deployment, r *cert.Reservatio
 		facts.Silent = m.Machine.Seen == nil || f.Now().Sub(*m.Machine.Seen) > time.Duration(limits.SilenceMinutes)*time.Minute
 	}
 	if d != nil && r != nil {
-		facts.Kind = r.Kind
+		facts.Kind, facts.Kept = r.Kind, isKept(d, r)
 		switch d.Phase {
 		case cert.PhaseReady:
 			facts.Reservation = cert.ReservationReady

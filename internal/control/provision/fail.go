@@ -134,6 +134,11 @@ func (f *Fleet) maxTries(r cert.Reservation, l order.FleetLimits) int {
 	return l.MaxTries
 }
 
+// isKept reports whether a machine is left as it failed, for its holder.
+func isKept(d *cert.Deployment, r *cert.Reservation) bool {
+	return d.Phase == cert.PhaseRelease && d.Step == stepKeep && r.KeepUntil != nil
+}
+
 // keep leaves a failed machine to its holder for a while.
 func (a *at) keep(ctx context.Context) (bool, error) {
 	if a.r.KeepUntil != nil && a.f.Now().Before(*a.r.KeepUntil) && a.m.Gone == nil {

@@ -411,6 +411,9 @@ func (f *Fleet) Reservation(ctx context.Context, id string) (cert.Reservation, e
 	if err != nil {
 		return r, err
 	}
+	if r.Diagnosis, err = f.diagnosis(ctx, &r); err != nil {
+		return r, err
+	}
 	if r.Final() {
 		return r, nil
 	}
@@ -420,6 +423,20 @@ func (f *Fleet) Reservation(ctx context.Context, id string) (cert.Reservation, e
 	}
 	f.decorate(&r, p)
 	return r, nil
+}
+
+// diagnosis is what was seen of the last of a reservation's deployments that failed.
+func (f *Fleet) diagnosis(ctx context.Context, r *cert.Reservation) (string, error) {
+	if r.Failure == nil || r.Deployment == "" {
+		return "", nil
+	}
+	all, err := f.DB.Deployments(ctx, sqlite.DeploymentFilter{Reservation: r.ID}, shownDeployments)
+	for _, d := range all {
+		if d.Failure != nil {
+			return d.Diagnosis, err
+		}
+	}
+	return "", err
 }
 
 // Await returns the reservation once it has left the states queued and preparing, or as it is after wait.

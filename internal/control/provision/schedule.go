@@ -352,6 +352,9 @@ func (f *Fleet) estimate(r *cert.Reservation, p *picture) *cert.Estimate {
 	out.Basis = "nothing was measured of machines of this class yet"
 	if count > 0 {
 		out.Basis = fmt.Sprintf("%d deployments of this class", count)
+		if count == 1 {
+			out.Basis = "1 deployment of this class"
+		}
 		if out.Start != nil {
 			total := 0.0
 			for _, phase := range []cert.DeployPhase{cert.PhaseAcquire, cert.PhasePrepare, cert.PhaseDeploy, cert.PhaseBoot, cert.PhaseEnrol} {

@@ -117,6 +117,12 @@ func (f *Fleet) machinesOf(ctx context.Context, p *picture) ([]cert.FleetMachine
 			if hold := f.Gate.MayRecover(placeOf(&out[n], "")); hold != nil {
 				out[n].Incident = hold.Incident
 			}
+			// It looks as if it could be had, and cannot.
+			if out[n].State == cert.MachineFree && out[n].Why == "" {
+				if hold := f.Gate.MayDeploy(placeOf(&out[n], ""), cert.Reservation{}); hold != nil {
+					out[n].Why = hold.Text
+				}
+			}
 		}
 	}
 	return out, nil
@@ -141,6 +147,9 @@ func (f *Fleet) machineOf(m *sqlite.FleetRow, d *cert.Deployment, r *cert.Reserv
 	}
 	if d != nil && r != nil {
 		out.Reservation, out.Holder, out.Reason, out.Until = r.ID, r.Holder, r.Reason, r.Until
+		if isKept(d, r) {
+			out.Until = r.KeepUntil
+		}
 	}
 	out.Why = f.why(m, d, r, out.State)
 	out.NeedsHands = needsHands(m, rack, position, watch)
@@ -164,6 +173,8 @@ func (f *Fleet) why(m *sqlite.FleetRow, d *cert.Deployment, r *cert.Reservation,
 		return "its provider does not list it any more since " + m.Gone.Format(time.RFC3339)
 	case m.Retired != "":
 		return m.Retired
+	case d != nil && r != nil && isKept(d, r) && d.Failure != nil:
+		return "kept after a failure: " + d.Failure.Message
 	case d != nil && d.Failure != nil:
 		return d.Failure.Message
 	case d != nil && r != nil && r.Blocked != "":
@@ -301,6 +312,9 @@ func (f *Fleet) Summary(ctx context.Context) (out cert.FleetSummary, err error) 
 func (f *Fleet) decorate(r *cert.Reservation, p *picture) {
 	if m := p.row[r.Machine]; m != nil && m.Provided != nil && r.State == cert.ReservationReady && len(m.Provided.Addresses) > 0 {
 		r.Connect = "ssh ubuntu@" + m.Provided.Addresses[0]
+	}
+	if d := p.deploying[r.Machine]; d != nil && d.ID == r.Deployment && r.State == cert.ReservationPreparing {
+		r.Phase = d.Phase
 	}
 	if r.Blocked == "" && r.State != cert.ReservationReady {
 		r.Blocked = f.Problem() // nothing goes on without the provider
