@@ -20,7 +20,7 @@ type machineCmd struct {
 	Reserve         machineReserveCmd    `cmd:"" help:"Have a machine deployed and hold it: exit status 3 if none could be made ready, 4 if none is ready in time."`
 	Extend          machineExtendCmd     `cmd:"" help:"Hold a machine for longer."`
 	Release         machineReleaseCmd    `cmd:"" help:"Give a machine back."`
-	Cancel          machineCancelCmd     `cmd:"" help:"End the wait for a machine, or a reservation's run."`
+	Cancel          machineCancelCmd     `cmd:"" help:"End the wait for a machine, or a reservation's run; of a machine that you have, it is release."`
 	Run             machineRunCmd        `cmd:"" help:"Have a machine deployed, run a plan on it, and give it back."`
 	Quarantine      machineQuarantineCmd `cmd:"" help:"Keep a machine from being handed out."`
 	ReturnToService machineReturnCmd     `cmd:"" help:"Let a quarantined machine be handed out again, once it has passed a check."`
@@ -96,10 +96,12 @@ func noteText(m cert.FleetMachine) string {
 		return "incident " + m.Incident
 	case m.Paused != nil:
 		return "paused: " + m.Paused.Reason
+	case m.Why != "" || m.Problem != "":
+		return cmp.Or(m.Why, m.Problem)
 	case m.NoManifest:
 		return "no manifest"
 	}
-	return cmp.Or(m.Why, m.Problem, m.Reason)
+	return m.Reason
 }
 
 type machineShowCmd struct {
@@ -184,11 +186,28 @@ func showHistory(std streams, m cert.MachineDetail) error {
 			return err
 		}
 	}
+	for _, d := range m.Deployments {
+		if d.Failure != nil {
+			showDiagnosis(std, "What was seen when the deployment of "+timeText(&d.Started)+" failed", d.Diagnosis)
+			break
+		}
+	}
 	if len(m.History) == 0 {
 		return nil
 	}
 	fmt.Fprintln(std.out)
 	return eventTable(std, m.History, false)
+}
+
+// showDiagnosis writes what provider, events and logs said of something that failed, line by line.
+func showDiagnosis(std streams, heading, text string) {
+	if text == "" {
+		return
+	}
+	fmt.Fprintf(std.out, "\n%s:\n", heading)
+	for line := range strings.Lines(text) {
+		fmt.Fprintf(std.out, "  %s\n", clean(strings.TrimRight(line, "\n")))
+	}
 }
 
 func deploymentText(d cert.Deployment) string {

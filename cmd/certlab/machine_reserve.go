@@ -43,7 +43,7 @@ type waitFlags struct {
 type machineReserveCmd struct {
 	Query       string  `arg:"" help:"A machine's name, or what it has to have, such as tags=gpu,arch=arm64,memory>=64G."`
 	Reason      string  `required:"" help:"What for; others see it." placeholder:"TEXT"`
-	Hours       float64 `help:"For how long, from when it is ready; the site's default if not given." placeholder:"N"`
+	Hours       float64 `help:"For how long, from when it is ready; 0, or nothing, for the default of 8." placeholder:"N"`
 	Until       string  `help:"Until when instead, such as 2026-01-31T18:00:00Z." placeholder:"TIME"`
 	deployFlags `embed:""`
 	waitFlags   `embed:""`
@@ -62,6 +62,9 @@ func (c *machineReserveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	v, err := api.Reserve(ctx, in)
+	if err == nil && len(c.Key) == 0 {
+		fmt.Fprintln(std.err, "without --key nobody can log in but those whose keys the provider adds by itself")
+	}
 	if err == nil && c.Wait {
 		v, err = follow(ctx, api, std, v, c.Patience)
 	}

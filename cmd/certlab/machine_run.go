@@ -93,6 +93,9 @@ func (c *machineRunCmd) held(ctx context.Context, api *client.Client) (bool, err
 	if m.State != cert.MachineReserved && m.State != cert.MachineBusy {
 		return false, nil
 	}
+	if m.Current != nil && m.Current.State == cert.ReservationReleasing { // kept after a failure: it has no agent that is ready
+		return false, nil
+	}
 	site, err := api.Site(ctx)
 	return err == nil && m.Holder == site.Caller, err
 }
@@ -120,7 +123,7 @@ func (c *machineRunCmd) await(ctx context.Context, api *client.Client, std strea
 		fmt.Fprintf(std.err, "%s is ready: %s runs as %s\n", clean(r.Hostname), clean(r.Spec.Plan), r.ID)
 		out.Run = &r
 	}
-	r, err := waitRun(ctx, api, *out.Run, time.Until(end))
+	r, err := waitRun(ctx, api, *out.Run, time.Until(end), runProgress(std))
 	if err != nil {
 		return err
 	}

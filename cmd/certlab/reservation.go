@@ -121,7 +121,11 @@ func (f formatFlag) showReservation(std streams, v cert.Reservation, err error) 
 		more("Given back", timeText(v.Released))
 	}
 	more("URL", v.URL)
-	return table(std.out, nil, rows)
+	if err := table(std.out, nil, rows); err != nil {
+		return err
+	}
+	showDiagnosis(std, "What was seen when it failed", v.Diagnosis)
+	return nil
 }
 
 func by(who string) string {

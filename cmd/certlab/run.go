@@ -158,7 +158,7 @@ func (c *runStartCmd) Run(ctx context.Context, std streams) error {
 		Exclude: c.Exclude, Environment: c.Env, TimeoutSeconds: int64(c.Timeout / time.Second)}}
 	r, err := api.StartRun(ctx, order)
 	if err == nil && c.Wait > 0 {
-		r, err = waitRun(ctx, api, r, c.Wait)
+		r, err = waitRun(ctx, api, r, c.Wait, runProgress(std))
 	}
 	if err := c.showRun(std, r, err); err != nil {
 		return err
@@ -172,8 +172,8 @@ func (c *runStartCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-// waitRun waits for the run to be over, or for the time.
-func waitRun(ctx context.Context, api *client.Client, r cert.Run, patience time.Duration) (cert.Run, error) {
+// waitRun waits for the run to be over, or for the time. It calls seen with each answer on the way.
+func waitRun(ctx context.Context, api *client.Client, r cert.Run, patience time.Duration, seen func(cert.Run)) (cert.Run, error) {
 	const pause = 2 * time.Second
 	over := time.After(patience)
 	for !r.State.Final() {
@@ -188,8 +188,32 @@ func waitRun(ctx context.Context, api *client.Client, r cert.Run, patience time.
 		if r, err = api.Run(ctx, r.ID); err != nil {
 			return r, err
 		}
+		seen(r)
 	}
 	return r, nil
+}
+
+// runProgress says on standard error how far a run is, each time that its phase changes or its machine was lost.
+func runProgress(std streams) func(cert.Run) {
+	said := ""
+	return func(r cert.Run) {
+		if len(r.Attempts) == 0 || r.State.Final() {
+			return
+		}
+		a := r.Attempts[len(r.Attempts)-1]
+		text := fmt.Sprintf("%s: %s", clean(r.Hostname), clean(a.Progress.Phase))
+		if n := len(a.MachineLost); n > 0 {
+			text += ", after the machine was lost in " + clean(a.MachineLost[n-1].Job)
+		}
+		if text == said {
+			return
+		}
+		said = text
+		if p := a.Progress; p.JobsPlanned > 0 {
+			text += fmt.Sprintf(" (%d of %d jobs)", p.JobsDone, p.JobsPlanned)
+		}
+		fmt.Fprintln(std.err, text)
+	}
 }
 
 type runCancelCmd struct {
