@@ -49,7 +49,7 @@ bench: setup ## The benchmarks: a table with its machine and date, also in build
 	@mkdir -p build/bench && rm -f build/bench/rows.jsonl build/bench/rows.jsonl.made
 	@CERTLAB_CHECKBOX=$(CURDIR)/.venv/bin/checkbox-cli CERTLAB_PEBBLE=$(CURDIR)/$(BIN)/pebble CERTLAB_BENCH_ROWS=$(CURDIR)/build/bench/rows.jsonl \
 	CERTLAB_BIN=$(CURDIR)/$(BIN) CERTLAB_CHARMS=$(CURDIR)/$(CHARMS) \
-		go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 30m ./tests/bench; failed=$$?; \
+		go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 60m ./tests/bench; failed=$$?; \
 	go run ./tests/bench/table && exit $$failed
 
 quote: ## Put the figures of the last make bench into the documents that quote them
