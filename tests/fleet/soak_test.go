@@ -73,6 +73,6 @@ type writer struct{ t *testing.T }
 
 func (w writer) Write(p []byte) (int, error) {
 	w.t.Helper()
-	w.t.Log(fmt.Sprintf("%s", p))
+	w.t.Logf("%s", p)
 	return len(p), nil
 }
