@@ -72,17 +72,7 @@ func (c *machineListCmd) Run(ctx context.Context, std streams) error {
 
 // hardwareText is a machine's size and kind in a few words.
 func hardwareText(m cert.FleetMachine) string {
-	var parts []string
-	if m.Cores > 0 {
-		parts = append(parts, fmt.Sprintf("%d cores", m.Cores))
-	}
-	if m.MemoryMiB > 0 {
-		parts = append(parts, fmt.Sprintf("%d GiB", (m.MemoryMiB+512)>>10))
-	}
-	if len(m.GPUs) > 0 {
-		parts = append(parts, fmt.Sprintf("%d GPU", len(m.GPUs)))
-	}
-	return strings.Join(append(parts, strings.TrimSpace(m.Vendor+" "+m.Product)), " ")
+	return strings.Join(append(m.Size(), strings.TrimSpace(m.Vendor+" "+m.Product)), " ")
 }
 
 // noteText is what somebody who looks for a machine has to know first.

@@ -1,6 +1,9 @@
 package cert
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Bodies of the people's API about machines that come from a provider.
 
@@ -37,6 +40,21 @@ type FleetMachine struct {
 	Quarantine   *Quarantine     `json:"quarantine,omitempty"`
 	Paused       *Pause          `json:"paused,omitempty"`
 	Incident     string          `json:"incident,omitempty"`
+}
+
+// Size is how large the machine is, in parts such as "8 cores" and "16 GiB"; what is not known is left out.
+func (m *FleetMachine) Size() []string {
+	var parts []string
+	if m.Cores > 0 {
+		parts = append(parts, fmt.Sprintf("%d cores", m.Cores))
+	}
+	if m.MemoryMiB > 0 {
+		parts = append(parts, fmt.Sprintf("%d GiB", (m.MemoryMiB+512)>>10))
+	}
+	if len(m.GPUs) > 0 {
+		parts = append(parts, fmt.Sprintf("%d GPU", len(m.GPUs)))
+	}
+	return parts
 }
 
 // MachineDetail answers GET /api/v1/machines/{machine}.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -150,17 +149,7 @@ func (p *Web) Reservation(w http.ResponseWriter, r *route.Request) error {
 
 // hardware is a machine's size in a few words.
 func hardware(m cert.FleetMachine) string {
-	var parts []string
-	if m.Cores > 0 {
-		parts = append(parts, fmt.Sprintf("%d cores", m.Cores))
-	}
-	if m.MemoryMiB > 0 {
-		parts = append(parts, fmt.Sprintf("%d GiB", (m.MemoryMiB+512)>>10))
-	}
-	if len(m.GPUs) > 0 {
-		parts = append(parts, fmt.Sprintf("%d GPU", len(m.GPUs)))
-	}
-	return strings.TrimSpace(strings.Join(parts, ", ") + " " + m.Vendor + " " + m.Product)
+	return strings.TrimSpace(strings.Join(m.Size(), ", ") + " " + m.Vendor + " " + m.Product)
 }
 
 // note is what somebody who looks for a machine has to know first.
