@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"certlab/internal/order"
 )
 
 // State of a run, with the same words as order.State.
@@ -48,6 +50,7 @@ type Spec struct {
 	Match          []string          `json:"match,omitempty"`
 	Environment    map[string]string `json:"environment,omitempty"`
 	TimeoutSeconds int64             `json:"timeout_seconds,omitempty"`
+	Subject        *order.Subject    `json:"subject,omitempty"`
 }
 
 // Bounds of a Spec.
@@ -176,16 +179,17 @@ type Run struct {
 
 // An Attempt is one try at a run.
 type Attempt struct {
-	Number          int            `json:"number"`
-	Sequence        int64          `json:"sequence"`
-	State           State          `json:"state"` // as the agent last reported
-	Updated         time.Time      `json:"updated"`
-	Progress        Progress       `json:"progress"`
-	BootID          string         `json:"boot_id"`
-	CheckboxVersion string         `json:"checkbox_version"`
-	Interruptions   []Interruption `json:"interruptions"`
-	MachineLost     []LostJob      `json:"machine_lost,omitempty"` // jobs in which its machine was lost: this lab's word, not the agent's
-	Suspect         string         `json:"suspect,omitempty"`      // id of an incident that overlaps it: what it found may be the lab's fault
+	Number          int                 `json:"number"`
+	Sequence        int64               `json:"sequence"`
+	State           State               `json:"state"` // as the agent last reported
+	Updated         time.Time           `json:"updated"`
+	Progress        Progress            `json:"progress"`
+	BootID          string              `json:"boot_id"`
+	CheckboxVersion string              `json:"checkbox_version"`
+	Interruptions   []Interruption      `json:"interruptions"`
+	MachineLost     []LostJob           `json:"machine_lost,omitempty"` // jobs in which its machine was lost: this lab's word, not the agent's
+	Subject         *order.SubjectState `json:"subject,omitempty"`      // how far the machine was with the spec's subject, and what it ran at each boot
+	Suspect         string              `json:"suspect,omitempty"`      // id of an incident that overlaps it: what it found may be the lab's fault
 }
 
 // A File is one file that an attempt has delivered.
@@ -206,6 +210,7 @@ const (
 	KindSession    = "session"
 	KindJournal    = "journal"
 	KindPstore     = "pstore"
+	KindJobs       = "jobs"        // JSON array of order.PlannedJob
 	KindBMC        = "bmc-console" // what the machine's BMC had of its console, when the lab's watch gave it up
 )
 
@@ -222,6 +227,7 @@ type Report struct {
 	BootID          string
 	CheckboxVersion string
 	Interruptions   []Interruption
+	Subject         *order.SubjectState
 	NoManifest      *bool // whether there were no manifest entries for it; nil: it does not say
 }
 
@@ -351,8 +357,11 @@ func (run *Run) Presumed() bool {
 
 func (run *Run) take(r Report, now time.Time) {
 	a := Attempt{Number: r.Attempt, Sequence: r.Sequence, State: r.State, Updated: now, Progress: r.Progress, BootID: r.BootID,
-		CheckboxVersion: r.CheckboxVersion, Interruptions: r.Interruptions}
+		CheckboxVersion: r.CheckboxVersion, Interruptions: r.Interruptions, Subject: r.Subject}
 	if n := len(run.Attempts); n > 0 && run.Attempts[n-1].Number == r.Attempt {
+		if a.Subject == nil {
+			a.Subject = run.Attempts[n-1].Subject
+		}
 		a.MachineLost, a.Suspect = run.Attempts[n-1].MachineLost, run.Attempts[n-1].Suspect
 		run.Attempts[n-1] = a
 	} else {

@@ -34,6 +34,9 @@ func (s State) Final() bool { return s == Completed || s == Failed || s == Cance
 type Phase string
 
 const (
+	Installing Phase = "installing" // the subject's packages are being installed and selected
+	Booting    Phase = "booting"    // the machine goes down into the subject's kernel
+	Restoring  Phase = "restoring"  // the subject is being taken off a machine that stays
 	Preparing  Phase = "preparing"  // Checkbox is being installed or checked, the plan is being resolved
 	Testing    Phase = "testing"    // Checkbox runs jobs
 	Rebooting  Phase = "rebooting"  // the machine went down during a job and is expected back
@@ -63,6 +66,8 @@ type Spec struct {
 	// TimeoutSeconds bounds one attempt's total time over all reboots, but not counting what the machine is down; 0: the agent's
 	// configured limit.
 	TimeoutSeconds int64 `json:"timeout_seconds,omitempty"`
+	// Subject is what the machine runs before the plan begins; null: what it is.
+	Subject *Subject `json:"subject,omitempty"`
 }
 
 // An Order is what the controller asks of an agent.
@@ -175,6 +180,8 @@ type Report struct {
 	// NoManifest says whether the run has no manifest entries at all: neither the order's nor those of the agent's desired state. An agent that
 	// does not say leaves it at what the controller knows.
 	NoManifest *bool `json:"no_manifest,omitempty"`
+	// Subject is how far the machine is with the spec's subject; null: there is none, or nothing was done yet.
+	Subject *SubjectState `json:"subject,omitempty"`
 }
 
 // ReportAck answers a Report.
@@ -192,6 +199,7 @@ const (
 	SessionFile    FileKind = "session"    // tar.gz of the session directory, when there is no archive
 	JournalFile    FileKind = "journal"    // the end of the journal of the boot before, after a machine was lost
 	PstoreFile     FileKind = "pstore"     // tar.gz of what the kernel kept of its end
+	JobsFile       FileKind = "jobs"       // JSON array of PlannedJob: what the plan has on this machine, before anything was excluded
 )
 
 // File is one file that an attempt delivers.

@@ -181,7 +181,7 @@ CREATE TABLE gone_files ( -- files that their machine cannot send again
 	said    INTEGER NOT NULL,
 	PRIMARY KEY (run, attempt, sha256)
 ) STRICT, WITHOUT ROWID;
-`, normalResults, fleetTables}
+`, normalResults, fleetTables, campaignTables}
 
 // A NewerError says that a later release has written the database.
 type NewerError struct {

@@ -40,7 +40,7 @@ func scanRun(s scanner) (r runRow, err error) {
 func scanAttempt(s scanner) (a cert.Attempt, err error) {
 	a.Interruptions = []cert.Interruption{}
 	err = s.Scan(&a.Number, &a.Sequence, &a.State, timeColumn{&a.Updated}, jsonColumn{&a.Progress}, &a.BootID, &a.CheckboxVersion,
-		jsonColumn{&a.Interruptions}, &a.Suspect)
+		jsonColumn{&a.Interruptions}, &a.Suspect, jsonColumn{&a.Subject})
 	return a, err
 }
 
@@ -115,7 +115,7 @@ func loadAllAttempts(ctx context.Context, q query, runs []cert.Run) error {
 	return loadLost(ctx, q, each...)
 }
 
-const attemptColumns = "number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions, suspect"
+const attemptColumns = "number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions, suspect, subject"
 
 type scanFunc func(dest ...any) error
 
@@ -205,11 +205,11 @@ func saveAttempts(ctx context.Context, tx *sql.Tx, r *cert.Run, before []cert.At
 		if n < len(before) && mustJSON(before[n]) == mustJSON(a) {
 			continue
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO attempts (run, number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, number) DO UPDATE SET sequence = excluded.sequence, state = excluded.state,
+		if _, err := tx.ExecContext(ctx, `INSERT INTO attempts (run, number, sequence, state, updated, progress, boot_id, checkbox_version, interruptions, subject)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, number) DO UPDATE SET sequence = excluded.sequence, state = excluded.state,
 			updated = excluded.updated, progress = excluded.progress, boot_id = excluded.boot_id, checkbox_version = excluded.checkbox_version,
-			interruptions = excluded.interruptions`, r.ID, a.Number, a.Sequence, a.State, micros(a.Updated), mustJSON(a.Progress), a.BootID,
-			a.CheckboxVersion, mustJSON(a.Interruptions)); err != nil {
+			interruptions = excluded.interruptions, subject = excluded.subject`, r.ID, a.Number, a.Sequence, a.State, micros(a.Updated), mustJSON(a.Progress), a.BootID,
+			a.CheckboxVersion, mustJSON(a.Interruptions), optionalJSON(a.Subject)); err != nil {
 			return fmt.Errorf("cannot store attempt %d of run %s: %w", a.Number, r.ID, err)
 		}
 	}

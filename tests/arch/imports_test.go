@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"cmd/pack":          {"internal/pack"},
 
 	"internal/server":   {"internal/control", "internal/sqlite", "internal/blobs", "internal/cert", "internal/results", "internal/order"},
-	"internal/control":  {"internal/sqlite", "internal/blobs", "internal/cert", "internal/results", "internal/userdata", "internal/order"},
+	"internal/control":  {"internal/sqlite", "internal/blobs", "internal/cert", "internal/results", "internal/userdata", "internal/order", "internal/judge"},
 	"internal/agent":    {"internal/results", "internal/order"},
 	"internal/locallab": {"internal/juju", "internal/provider/maas/maastest"},
 	"internal/client":   {"internal/cert", "internal/order"},
@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"internal/sshkeys":  {"internal/cert", "internal/order"},
 	"internal/blobs":    {},
 	"internal/cert":     {"internal/order"},
+	"internal/judge":    {"internal/cert", "internal/order"},
 	"internal/results":  {},
 	"internal/order":    {},
 	"internal/userdata": {"internal/order"},

@@ -134,7 +134,7 @@ func reportOf(w order.Report) cert.Report {
 		State: cert.State(w.State), Spec: cert.Spec(w.Spec), BootID: w.BootID, CheckboxVersion: w.CheckboxVersion,
 		Progress: cert.Progress{Phase: string(w.Progress.Phase), JobsDone: w.Progress.JobsDone, JobsPlanned: w.Progress.JobsPlanned,
 			CurrentJob: w.Progress.CurrentJob, QuietSeconds: w.Progress.QuietSeconds},
-		Interruptions: []cert.Interruption{}, NoManifest: w.NoManifest}
+		Interruptions: []cert.Interruption{}, NoManifest: w.NoManifest, Subject: w.Subject}
 	for _, i := range w.Interruptions {
 		out.Interruptions = append(out.Interruptions, cert.Interruption(i))
 	}
