@@ -245,7 +245,8 @@ func TestResultsOfBeforeAreKept(t *testing.T) {
 	old.SetMaxOpenConns(1) // an attached database is the connection's
 	for _, text := range append(migrations[:2:2], fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = 2; ATTACH %q AS now", applicationID, db.path),
 		"INSERT INTO machines SELECT * FROM now.machines", `INSERT INTO runs SELECT seq, id, machine, origin, requested_by, plan, spec, state, created, started, finished, handed_out, cancel_requested,
-			failure, counts FROM now.runs`, "INSERT INTO submissions SELECT * FROM now.submissions",
+			failure, counts FROM now.runs`, `INSERT INTO submissions SELECT seq, id, run, attempt, machine, sha256, size, name, received, added_by, index_state,
+			index_version, index_error, plan, title, checkbox_version, counts, system FROM now.submissions`,
 		`INSERT INTO results SELECT r.submission, r.idx, j.section, j.job, j.name, r.outcome, j.status, j.category, j.plugin, j.template_id, r.duration, r.comments,
 			r.skip_reason, r.log_size FROM now.results r JOIN now.jobs j ON j.id = r.job`) {
 		_, err := old.Exec(text)
