@@ -21,8 +21,10 @@ import (
 // A run is what an agent keeps of one on its disk.
 type run struct {
 	order     order.Order
+	work      Work
 	sequence  int64
 	archive   []byte
+	subject   *order.SubjectState
 	delivered bool // the controller has acknowledged all of it
 }
 
@@ -163,30 +165,17 @@ func (a *agent) work(ctx context.Context) bool {
 	for _, o := range poll.Orders {
 		if a.disk.runs[o.Run] == nil {
 			a.rack.mu.Lock() // the disk is looked at when it is wiped
-			a.disk.runs[o.Run] = &run{order: o, archive: archive(o)}
+			w := a.rack.script(a.systemID, o)
+			a.disk.runs[o.Run] = &run{order: o, work: w, archive: w.archive(o)}
+			a.rack.node(a.systemID).ran = append(a.rack.node(a.systemID).ran, o)
 			a.rack.mu.Unlock()
 		}
 	}
 	return true
 }
 
-// archive is the submission of a run: no other run has the same.
-func archive(o order.Order) []byte {
-	type result struct {
-		ID      string `json:"full_id"`
-		Name    string `json:"name"`
-		Outcome string `json:"outcome"`
-	}
-	text, _ := json.Marshal(struct {
-		Title   string   `json:"title"`
-		Plan    string   `json:"testplan_id"`
-		Results []result `json:"results"`
-	}{o.Run, o.Plan, []result{{"com.example::one", "One", "pass"}, {"com.example::two", "Two", "fail"}}})
-	return text
-}
-
 // upload goes on where an earlier try got to.
-func (a *agent) upload(ctx context.Context, path string, archive []byte) error {
+func (a *agent) upload(ctx context.Context, path string, file order.File, archive []byte) error {
 	resp, err := a.http.Do(a.request(ctx, http.MethodHead, path, nil))
 	if err != nil {
 		return err
@@ -201,27 +190,42 @@ func (a *agent) upload(ctx context.Context, path string, archive []byte) error {
 	offset, _ := strconv.Atoi(resp.Header.Get("Upload-Offset"))
 	req := a.request(ctx, http.MethodPatch, path, nil)
 	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(archive[offset:])), int64(len(archive)-offset)
-	req.Header = http.Header{"Upload-Offset": {strconv.Itoa(offset)}, "Upload-Length": {strconv.Itoa(len(archive))}, "Certlab-File-Kind": {"submission"}, "Certlab-File-Name": {"submission.json"}}
+	req.Header = http.Header{"Upload-Offset": {strconv.Itoa(offset)}, "Upload-Length": {strconv.Itoa(len(archive))}, "Certlab-File-Kind": {string(file.Kind)}, "Certlab-File-Name": {file.Name}}
 	return a.say(req, nil)
 }
 
 func (a *agent) deliver(ctx context.Context, run *run) bool {
 	now := time.Now().UTC()
+	if run.subject == nil {
+		run.subject = run.work.state(run.order, a.bootID, now)
+	}
+	jobs := len(run.work.Results)
 	run.sequence++
 	report := order.Report{Run: run.order.Run, Attempt: 1, Sequence: run.sequence, Origin: order.FromOrder, Created: run.order.Created, Started: now,
-		State: order.Running, Spec: run.order.Spec, Progress: order.Progress{Phase: order.Delivering, JobsDone: 2, JobsPlanned: 2}, BootID: a.bootID}
+		State: order.Running, Spec: run.order.Spec, Progress: order.Progress{Phase: order.Delivering, JobsDone: jobs, JobsPlanned: jobs}, BootID: a.bootID, Subject: run.subject}
 	if a.say(a.request(ctx, http.MethodPut, "/agent/v1/runs/"+run.order.Run, report), nil) != nil {
 		return false
 	}
-	sum := sha256.Sum256(run.archive)
-	file := order.File{Kind: order.SubmissionFile, Name: "submission.json", SHA256: hex.EncodeToString(sum[:]), Size: int64(len(run.archive))}
-	path := fmt.Sprintf("/agent/v1/runs/%s/attempts/1/files/%s", run.order.Run, file.SHA256)
-	if a.upload(ctx, path, run.archive) != nil {
-		return false
+	finish := order.Finish{Finished: now, Failure: run.work.Failure, Counts: run.work.counts(), Files: []order.File{}}
+	report.Sequence, report.State = report.Sequence+1, order.Failed
+	if run.work.Failure == nil {
+		report.State = order.Completed
+		for _, f := range []struct {
+			kind  order.FileKind
+			name  string
+			bytes []byte
+		}{{order.SubmissionFile, "submission.json", run.archive}, {order.JobsFile, "jobs.json", run.work.jobs()}} {
+			sum := sha256.Sum256(f.bytes)
+			file := order.File{Kind: f.kind, Name: f.name, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(f.bytes))}
+			path := fmt.Sprintf("/agent/v1/runs/%s/attempts/1/files/%s", run.order.Run, file.SHA256)
+			if a.upload(ctx, path, file, f.bytes) != nil {
+				return false
+			}
+			finish.Files = append(finish.Files, file)
+		}
 	}
-	report.Sequence, report.State = report.Sequence+1, order.Completed
 	run.sequence++
-	finish := order.Finish{Report: report, Finished: now, Counts: order.Counts{"pass": 1, "fail": 1}, Files: []order.File{file}}
+	finish.Report = report
 	if a.say(a.request(ctx, http.MethodPost, "/agent/v1/runs/"+run.order.Run+"/finish", finish), nil) != nil {
 		return false
 	}

@@ -103,8 +103,9 @@ func (l *Lab) checkRun(ctx context.Context, r cert.Reservation, violate func(str
 	case run.Submission == "":
 		violate("run %s is %s without a submission: %+v", run.ID, run.State, run.Failure)
 	default:
-		want := sha256.Sum256(archive(order.Order{Run: run.ID, Spec: order.Spec(run.Spec)}))
-		if run.Files[0].SHA256 != hex.EncodeToString(want[:]) {
+		file := run.Files[slices.IndexFunc(run.Files, func(f cert.File) bool { return f.Kind == cert.KindSubmission })]
+		want := sha256.Sum256(l.rack.script("", order.Order{Run: run.ID, Spec: order.Spec(run.Spec)}).archive(order.Order{Run: run.ID, Spec: order.Spec(run.Spec)}))
+		if file.SHA256 != hex.EncodeToString(want[:]) {
 			violate("run %s has another submission than its machine sent", run.ID)
 		}
 	}

@@ -29,6 +29,7 @@ type Options struct {
 	Timings  maastest.Timings
 	Limits   order.FleetLimits
 	Seed     uint64
+	Script   Script // what a run comes to; nil: one job passes and one fails
 }
 
 // A Lab is a region with machines, and a controller that works with it.
@@ -45,6 +46,10 @@ type Lab struct {
 // Start makes a lab and waits until its controller is ready.
 func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 	l := &Lab{rack: newRack()}
+	l.rack.script = o.Script
+	if l.rack.script == nil {
+		l.rack.script = plain
+	}
 	l.Region = maastest.New(maastest.Options{Timings: o.Timings, Seed: o.Seed, Host: l.rack})
 	l.rack.region = l.Region
 	key := l.Region.AddUser("certlab", true)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"certlab/internal/order"
 	"certlab/internal/provider/maas/maastest"
 )
 
@@ -23,6 +24,7 @@ type rack struct {
 	region *maastest.Region
 	cas    func() ([]string, error)
 	macs   map[string]string // by system_id
+	script Script
 
 	mu    sync.Mutex
 	nodes map[string]*node
@@ -34,7 +36,8 @@ type node struct {
 	systemID string
 	off      context.CancelFunc // of the present boot; nil while it is off
 	disk     *disk
-	lost     []string // runs whose submission was on a disk that was wiped before anybody had acknowledged it
+	ran      []order.Order // that its agents have taken, once each
+	lost     []string      // runs whose submission was on a disk that was wiped before anybody had acknowledged it
 }
 
 // A disk keeps what the agent on it keeps.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -55,6 +56,49 @@ func TestSoakFleetShort(t *testing.T) {
 		t.Skip("the long one is asked for")
 	}
 	soak(t, 4, 12*time.Second, 2*time.Second)
+}
+
+func campaignSoak(t *testing.T, seed uint64, machines int, between, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var lab *Lab
+	started := make(chan struct{})
+	lab, err := Start(ctx, Options{Program: program(t), Dir: t.TempDir(), Machines: machines, Racks: 2, Timings: quick(), Seed: seed,
+		Script: Kernels(func(id string) int { <-started; return lab.Position(id) }),
+		Limits: order.FleetLimits{MaxPerPerson: 1000, MaxDeploying: 50, IncidentMachines: 1000}})
+	require.NoError(t, err)
+	close(started)
+	defer lab.Close()
+	bad, err := lab.CampaignSoak(ctx, seed, between, writer{t})
+	if err != nil || len(bad) > 0 {
+		path := filepath.Join(os.TempDir(), fmt.Sprintf("certlab-soak-campaign-%d.log", seed))
+		_ = os.WriteFile(path, []byte(lab.Log()), 0o600)
+		t.Logf("what certlabd printed is in %s", path)
+	}
+	require.NoError(t, err)
+	require.Empty(t, bad)
+}
+
+// TestSoakCampaignShort kills the controller in the middle of a campaign.
+func TestSoakCampaignShort(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("SOAK_MINUTES") != "" {
+		t.Skip("the long one is asked for")
+	}
+	campaignSoak(t, 5, 10, 1500*time.Millisecond, 2*time.Minute)
+}
+
+// TestSoakCampaign is part of what `make soak SEED=n MINUTES=m` runs: campaigns, one after the other, until the time is over.
+func TestSoakCampaign(t *testing.T) {
+	minutes, err := strconv.Atoi(os.Getenv("SOAK_MINUTES"))
+	if err != nil {
+		t.Skip("make soak SEED=1 MINUTES=30 asks for this one")
+	}
+	seed, err := strconv.ParseUint(os.Getenv("SOAK_SEED"), 10, 64)
+	require.NoError(t, err, "SOAK_SEED must be a number")
+	for end := time.Now().Add(time.Duration(minutes) * time.Minute); time.Now().Before(end); seed++ {
+		campaignSoak(t, seed, 50, 3*time.Second, 10*time.Minute)
+	}
 }
 
 // TestSoakFleet is part of what `make soak SEED=n MINUTES=m` runs.
