@@ -66,7 +66,7 @@ func TestACodeIsGoodOnce(t *testing.T) {
 		require.NotContains(t, l.log.String(), secret)
 	}
 	for _, bad := range []cert.NewToken{{Name: "", Role: "viewer"}, {Name: "x", Role: "root"}, {Name: "x", Role: "viewer", ExpiresInSeconds: -1},
-		{Name: "x", Role: "viewer", CodeExpiresInSeconds: 1 << 40}, {Name: "a\nb", Role: "viewer"}} {
+		{Name: "x", Role: "viewer", CodeExpiresInSeconds: 1 << 40}, {Name: "a\nb", Role: "viewer"}, {Name: "certlab", Role: "viewer"}, {Name: "Policy", Role: "signer"}, {Name: "root", Role: "admin"}} {
 		_, err := admin.CreateToken(ctx, bad)
 		hasCode(t, err, cert.Invalid)
 	}

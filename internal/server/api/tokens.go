@@ -3,6 +3,8 @@ package api
 import (
 	"net/http"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"certlab/internal/cert"
@@ -16,6 +18,9 @@ const (
 )
 
 var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@._+ -]{0,99}$`)
+
+// reservedNames are who did something in the logs of machines, campaigns and decisions where no person did.
+var reservedNames = []string{"certlab", cert.ByPolicy, "root", "maas"}
 
 // CreateToken is POST /api/v1/tokens. It answers with a code that is good once; whoever redeems it gets the token, which so never
 // appears where answers are kept.
@@ -32,6 +37,8 @@ func (a *API) CreateToken(w http.ResponseWriter, r *route.Request) error {
 	switch {
 	case !tokenName.MatchString(in.Name) || cert.ValidID(cert.TokenID, in.Name):
 		return cert.Errorf(cert.Invalid, "cannot create token %q: a name has 1 to 100 letters, digits, spaces, or any of @ . _ + -", in.Name)
+	case slices.Contains(reservedNames, strings.ToLower(in.Name)):
+		return cert.Errorf(cert.Invalid, "cannot create token %q: the lab's logs use that name for who is no person (choose another)", in.Name)
 	case !role.Valid():
 		return cert.Errorf(cert.Invalid, "cannot create a token with the role %q: roles are viewer, engineer, signer and admin", in.Role)
 	case codeLife < 0 || codeLife > maxCodeLife:
