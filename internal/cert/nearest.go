@@ -1,5 +1,8 @@
 package cert
 
+// Nearest returns the word that is most like name, or "" if none is alike enough to have been meant.
+func Nearest(name string, words []string) string { return nearest(name, words) }
+
 // nearest returns the word that is most like name, or "" if none is alike enough to have been meant.
 func nearest(name string, words []string) string {
 	best, least := "", max(1, len(name)/2)

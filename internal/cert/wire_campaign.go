@@ -225,6 +225,22 @@ type ConfirmFinding struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// RerunFinding is the body of POST /api/v1/findings/{finding}/rerun: its job again, on the same subject and machine.
+type RerunFinding struct {
+	ID     string `json:"id,omitempty"` // of the caller's choosing, to repeat the request safely
+	Reason string `json:"reason"`
+}
+
+// RerunIssue is the body of POST /api/v1/issues/{issue}/rerun.
+type RerunIssue struct {
+	Reason string `json:"reason"`
+}
+
+// CloseIssue is the body of POST /api/v1/issues/{issue}/close.
+type CloseIssue struct {
+	Reason string `json:"reason"`
+}
+
 // AttachSubmission counts a submission that was made by hand for a machine: POST /api/v1/campaigns/{campaign}/submissions.
 type AttachSubmission struct {
 	Submission string `json:"submission"`
@@ -248,6 +264,7 @@ type NewDecision struct {
 
 // Filter chooses findings or machines of a campaign in bulk. All that is set has to hold.
 type Filter struct {
+	State     string `json:"state,omitempty"`    // of targets
 	Standing  string `json:"standing,omitempty"` // of machines
 	Query     string `json:"query,omitempty"`    // of machines, see ParseQuery
 	Class     string `json:"class,omitempty"`    // of findings
@@ -306,6 +323,7 @@ type KernelNews struct {
 	Subject  Subject    `json:"subject"`
 	Due      *time.Time `json:"due"`
 	Task     string     `json:"task"` // state of its certification-testing task
+	Note     string     `json:"note,omitempty"` // what is not known of it for certain, or was guessed
 	Campaign string     `json:"campaign,omitempty"`
 	Seen     time.Time  `json:"seen"`
 }

@@ -49,7 +49,7 @@ func (c *Client) PutZoneDossier(ctx context.Context, zone string, z cert.ZoneDos
 
 // ExportDossiers writes all dossiers as CSV.
 func (c *Client) ExportDossiers(ctx context.Context, w io.Writer) error {
-	return c.copy(ctx, "/api/v1/dossiers.csv", w)
+	return c.copy(ctx, "/api/v1/dossiers.csv", nil, w)
 }
 
 // ImportDossiers changes dossiers by a CSV, or with dry only says what it would change.

@@ -51,12 +51,12 @@ func (c *Client) Power(ctx context.Context, machine string, p cert.PowerMachine)
 
 // Console writes what a machine's console has shown.
 func (c *Client) Console(ctx context.Context, machine string, w io.Writer) error {
-	return c.copy(ctx, machinePath(machine, "console"), w)
+	return c.copy(ctx, machinePath(machine, "console"), nil, w)
 }
 
 // copy writes an answer as it comes.
-func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
-	resp, err := c.request(ctx, http.MethodGet, path, nil, nil, nil, -1)
+func (c *Client) copy(ctx context.Context, path string, query url.Values, w io.Writer) error {
+	resp, err := c.request(ctx, http.MethodGet, path, query, nil, nil, -1)
 	if err != nil {
 		return err
 	}

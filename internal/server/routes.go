@@ -23,6 +23,8 @@ const (
 	htmlPage  = "text/html"
 	tarFile   = "application/x-tar"
 	csvFile   = "text/csv"
+	jsonText  = "application/json"
+	yamlText  = "application/yaml"
 )
 
 // table returns all routes: method, path, who may, what answers, and what it takes and gives.
@@ -106,7 +108,7 @@ func (s *Server) table() []route.Route {
 		at(get, "/style.css", route.Open, p.Style, doc{Summary: "How pages look", Why: "Part of the login page; the same file in every lab.", Type: "text/css", Page: true}),
 		at(get, "/favicon.ico", route.Open, p.Icon, doc{Summary: "The icon of pages", Why: "Part of the login page; the same file in every lab.", Type: "image/svg+xml", Page: true}),
 	}
-	return append(table, s.fleetTable()...)
+	return append(append(table, s.fleetTable()...), s.campaignTable()...)
 }
 
 func (s *Server) metrics(w http.ResponseWriter, r *route.Request) error {

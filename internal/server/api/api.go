@@ -93,17 +93,19 @@ type Clocks interface {
 
 // An API answers requests. All fields must be set.
 type API struct {
-	Store   Store
-	Files   Files
-	Lab     Lab
-	Fleet   Fleet
-	Keys    Keys
-	Clocks  Clocks
-	Publish func() error // after the list of CAs has changed
-	Restart func()       // ends the service, so that a restored copy is put in place when it is started again
-	Health  func(context.Context) order.ControllerHealth
-	Logger  *slog.Logger
-	Now     func() time.Time
+	Store     Store
+	Files     Files
+	Lab       Lab
+	Fleet     Fleet
+	Keys      Keys
+	Clocks    Clocks
+	Campaigns Campaigns
+	Review    Review
+	Publish   func() error // after the list of CAs has changed
+	Restart   func()       // ends the service, so that a restored copy is put in place when it is started again
+	Health    func(context.Context) order.ControllerHealth
+	Logger    *slog.Logger
+	Now       func() time.Time
 
 	Patience time.Duration // how long a body may stand still
 

@@ -68,12 +68,14 @@ type Clocks interface {
 
 // A Web answers requests for pages. All fields must be set.
 type Web struct {
-	Store  Store
-	Lab    Lab
-	Fleet  Fleet
-	Clocks Clocks
-	Logger *slog.Logger
-	Now    func() time.Time
+	Store     Store
+	Lab       Lab
+	Fleet     Fleet
+	Clocks    Clocks
+	Campaigns Campaigns
+	Review    Review
+	Logger    *slog.Logger
+	Now       func() time.Time
 }
 
 //go:embed templates
@@ -84,7 +86,7 @@ var pages = parse()
 func parse() map[string]*template.Template {
 	funcs := template.FuncMap{
 		"time": formatTime, "bytes": formatBytes, "counts": sortedCounts, "duration": formatDuration, "class": outcomeClass, "progress": progress, "interrupted": interrupted,
-		"hardware": hardware, "note": note, "join": strings.Join, "name": outcomeName,
+		"hardware": hardware, "note": note, "join": strings.Join, "name": outcomeName, "subject": subjectText, "days": daysText,
 	}
 	out := make(map[string]*template.Template)
 	entries, err := files.ReadDir("templates")
