@@ -322,7 +322,7 @@ type CampaignEventList struct {
 type KernelNews struct {
 	Subject  Subject    `json:"subject"`
 	Due      *time.Time `json:"due"`
-	Task     string     `json:"task"` // state of its certification-testing task
+	Task     string     `json:"task"`           // state of its certification-testing task
 	Note     string     `json:"note,omitempty"` // what is not known of it for certain, or was guessed
 	Campaign string     `json:"campaign,omitempty"`
 	Seen     time.Time  `json:"seen"`
