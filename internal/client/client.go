@@ -102,6 +102,12 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
+// An AwayError means that no answer came, or not the whole of one: nothing is known of what became of the request.
+type AwayError struct{ error }
+
+// Unwrap returns what it was.
+func (e *AwayError) Unwrap() error { return e.error }
+
 // A TrustError means that whoever answers is not the controller, as far as can be told.
 type TrustError struct{ message string }
 
@@ -175,7 +181,7 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.reachError(ctx, err)
+		return nil, &AwayError{c.reachError(ctx, err)}
 	}
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return resp, nil
@@ -307,9 +313,9 @@ func decode(r io.Reader, out any) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, errStalled), errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		return errors.New("cannot read the controller's answer: it stopped in the middle (try again)")
+		return &AwayError{errors.New("cannot read the controller's answer: it stopped in the middle (try again)")}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return errors.New("cannot read the controller's answer: it was cut off (try again)")
+		return &AwayError{errors.New("cannot read the controller's answer: it was cut off (try again)")}
 	case errors.As(err, &syntax), errors.As(err, &wrong):
 		return fmt.Errorf("cannot read the controller's answer: it is not what a Certlab controller says (is this its URL?): %s", strings.TrimPrefix(err.Error(), "json: "))
 	}

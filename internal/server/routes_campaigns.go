@@ -53,6 +53,7 @@ func (s *Server) campaignTable() []route.Route {
 
 		// Policies, kernels, and how far a run is.
 		at(get, "/api/v1/policies", viewer, a.ListPolicies, doc{Summary: "List policies, the newest version of each", Response: cert.PolicyList{}}),
+		at(post, "/api/v1/policies/check", viewer, a.CheckPolicy, doc{Summary: "Check a policy; nothing is stored", BodyType: yamlText, Response: cert.Policy{}}),
 		at(get, "/api/v1/policies/{policy}", viewer, a.GetPolicy, doc{Summary: "A policy: its newest version, or with @ and a number another", Response: cert.StoredPolicy{}}),
 		at(put, "/api/v1/policies/{policy}", admin, a.PutPolicy, doc{Summary: "Take in a new version of a policy; campaigns that there are keep theirs", BodyType: yamlText, Response: cert.StoredPolicy{}}),
 		at(get, "/api/v1/kernels", viewer, a.ListKernels, doc{Summary: "Kernels that the kernel team's status names as ready for testing, and the campaigns for them", Response: cert.KernelNewsList{}}),

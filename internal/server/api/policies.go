@@ -62,3 +62,16 @@ func (a *API) PutPolicy(w http.ResponseWriter, r *route.Request) error {
 	}
 	return route.JSON(w, http.StatusOK, p)
 }
+
+// CheckPolicy is POST /api/v1/policies/check: what the lab makes of a policy. Nothing is stored.
+func (a *API) CheckPolicy(w http.ResponseWriter, r *route.Request) error {
+	text, err := readPolicy(r)
+	if err != nil {
+		return err
+	}
+	p, err := cert.ParsePolicy(text)
+	if err != nil {
+		return err
+	}
+	return route.JSON(w, http.StatusOK, p)
+}
