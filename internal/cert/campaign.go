@@ -164,6 +164,7 @@ type Target struct {
 	Submission string      `json:"submission,omitempty"` // id, of the counted try
 	Compared   *Compared   `json:"compared,omitempty"`
 	NotBefore  *time.Time  `json:"not_before,omitempty"` // of the next try
+	Then       TargetState `json:"then,omitempty"`       // that it goes back to after a try for some jobs, or one that came to nothing
 	Updated    time.Time   `json:"updated"`
 }
 

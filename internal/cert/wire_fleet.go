@@ -95,6 +95,8 @@ type NewReservation struct {
 	Priority int    `json:"priority,omitempty"`
 	Want
 	Spec *Spec `json:"spec,omitempty"`
+	// Run is the id of the run, chosen by who asks within this lab; empty: one is made.
+	Run string `json:"-"`
 }
 
 // ReservationList answers GET /api/v1/reservations.

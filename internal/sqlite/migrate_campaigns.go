@@ -45,6 +45,8 @@ CREATE TABLE targets (
 CREATE INDEX targets_state ON targets (campaign, state);
 CREATE INDEX targets_machine ON targets (machine);
 CREATE INDEX targets_uncompared ON targets (state) WHERE state = 'comparing';
+CREATE INDEX targets_unsettled ON targets (campaign, state) WHERE state IN ('waiting', 'queued', 'provisioning', 'running', 'comparing');
+CREATE INDEX targets_due ON targets (campaign, due) WHERE due IS NOT NULL;
 
 CREATE TABLE tries ( -- which run is for which target; stored before the run or its reservation is asked for
 	run         TEXT PRIMARY KEY,
@@ -55,6 +57,8 @@ CREATE TABLE tries ( -- which run is for which target; stored before the run or 
 	machine     TEXT NOT NULL,
 	purpose     TEXT NOT NULL,
 	open        INTEGER NOT NULL,
+	asked       INTEGER NOT NULL, -- its reservation or run is there for certain
+	seen        TEXT NOT NULL, -- what it had come to when its target was last brought up to that
 	UNIQUE (target, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tries_open ON tries (campaign, target) WHERE open = 1;
@@ -73,15 +77,21 @@ CREATE TABLE findings (
 	new        INTEGER NOT NULL,
 	attention  INTEGER NOT NULL,
 	open       INTEGER NOT NULL, -- stands between the campaign and an approval
+	excused    INTEGER NOT NULL, -- by a known issue
+	waived     INTEGER NOT NULL, -- number of the decision; 0: none
+	late       INTEGER NOT NULL, -- it came after the verdict
+	rank       INTEGER NOT NULL, -- in lists: what needs a look, blockers, and what is new first
 	issue      TEXT NOT NULL, -- id; empty: none
 	submission TEXT NOT NULL,
 	data       TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX findings_target ON findings (target);
-CREATE INDEX findings_groups ON findings (campaign, attention, class, job, signature);
-CREATE INDEX findings_open ON findings (campaign, open, blocker, new);
+CREATE INDEX findings_list ON findings (campaign, rank, job, id);
+CREATE INDEX findings_groups ON findings (campaign, attention, class, job, signature, blocker, new, open, issue, late, machine, id); -- all that grouping needs
+CREATE INDEX findings_open ON findings (campaign, rank, job, id) WHERE open = 1;
+CREATE INDEX findings_machine ON findings (machine, campaign) WHERE open = 1;
 CREATE INDEX findings_issue ON findings (issue, campaign) WHERE issue <> '';
-CREATE INDEX findings_job ON findings (job, attention);
+CREATE INDEX findings_waived ON findings (waived) WHERE waived > 0;
 
 CREATE TABLE campaign_events ( -- append only
 	seq      INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -95,7 +95,7 @@ func (f *Fleet) reserve(ctx context.Context, in cert.NewReservation, kind cert.R
 		}
 	}
 	if r.Spec != nil {
-		r.Run = cert.NewID(cert.RunID, now)
+		r.Run = first(in.Run, cert.NewID(cert.RunID, now))
 	}
 	_, _, limits := f.settings()
 	var repeat *cert.Reservation
