@@ -263,10 +263,11 @@ func (p Policy) Excluded(job string) bool {
 	return matches(p.Exclude) || len(p.Match) > 0 && !matches(p.Match)
 }
 
-// CompilePattern compiles an expression of exclude or match, which has to fit the whole of a job's id, as Checkbox takes it.
+// CompilePattern compiles an expression of exclude or match, which has to fit the beginning of a job's full
+// id: Checkbox takes it by Python's re.match (plainbox/impl/secure/qualifiers.py).
 func CompilePattern(pattern string) (*regexp.Regexp, error) {
 	if pattern == "" || len(pattern) > MaxIssuePattern || strings.ContainsAny(pattern, "\n\r\x00") {
 		return nil, Errorf(Invalid, "it must be one line of 1 to %d bytes", MaxIssuePattern)
 	}
-	return compileBounded("^(?:", pattern, ")$")
+	return compileBounded("^(?:", pattern, ")")
 }
