@@ -85,6 +85,17 @@ type Index struct {
 	CheckboxVersion string
 	Counts          Counts
 	System          json.RawMessage
+	Kernel          string // uname -r, as it says; empty: it does not
 	Results         []Result
 	Attachments     []Attachment
+	Failures        []IndexedFailure // results that a person may have to look at, in the order of Results
+}
+
+// An IndexedFailure is what is kept of a result that failed or crashed, or whose pass is doubted.
+type IndexedFailure struct {
+	Index     int    // of the result
+	Outcome   string // fail, crash, or another that is no pass and no skip; false-pass
+	Doubt     string // rule by which a pass is doubted
+	Signature string // of its normalised log
+	Excerpt   string // of its log, with what matters in it; empty: it had none
 }

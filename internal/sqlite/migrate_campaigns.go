@@ -59,8 +59,10 @@ CREATE TABLE tries ( -- which run is for which target; stored before the run or 
 	open        INTEGER NOT NULL,
 	asked       INTEGER NOT NULL, -- its reservation or run is there for certain
 	seen        TEXT NOT NULL, -- what it had come to when its target was last brought up to that
+	reviewed   INTEGER NOT NULL DEFAULT 0, -- it is over, and what it means for its target was stored
 	UNIQUE (target, number)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX tries_unreviewed ON tries (campaign, target) WHERE open = 0 AND reviewed = 0;
 CREATE INDEX tries_open ON tries (campaign, target) WHERE open = 1;
 CREATE INDEX tries_reservation ON tries (reservation) WHERE reservation <> '';
 CREATE INDEX tries_machine ON tries (machine, open);

@@ -160,6 +160,9 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 		if err := saveResults(ctx, tx, seq, x.Results); err != nil {
 			return err
 		}
+		if err := saveFailures(ctx, tx, seq, x.Failures); err != nil {
+			return err
+		}
 		for _, a := range x.Attachments {
 			if _, err := tx.ExecContext(ctx, "INSERT INTO attachments (submission, idx, job, name, size) VALUES (?, ?, ?, ?, ?)", seq, a.Index, a.ID, a.Name, a.Size); err != nil {
 				return fmt.Errorf("cannot store attachment %d: %w", a.Index, err)
@@ -170,8 +173,8 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE submissions SET index_state = 'indexed', index_version = ?, index_error = '', plan = ?, title = ?,
-			checkbox_version = ?, counts = ?, system = ? WHERE seq = ?`, x.Version, x.Plan, x.Title, x.CheckboxVersion, mustJSON(counts),
-			string(x.System), seq); err != nil {
+			checkbox_version = ?, counts = ?, system = ?, kernel = ? WHERE seq = ?`, x.Version, x.Plan, x.Title, x.CheckboxVersion, mustJSON(counts),
+			string(x.System), x.Kernel, seq); err != nil {
 			return fmt.Errorf("cannot store the submission: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE runs SET plan = ?, spec = json_set(spec, '$.plan', ?) WHERE id = ? AND plan = ''",
@@ -219,7 +222,7 @@ func clearIndex(ctx context.Context, tx *sql.Tx, submission string) (seq int64, 
 	if err != nil {
 		return 0, "", err
 	}
-	for _, table := range []string{"results", "attachments"} {
+	for _, table := range []string{"failures", "results", "attachments"} {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE submission = ?", k.seq); err != nil {
 			return 0, "", fmt.Errorf("cannot replace %s: %w", table, err)
 		}

@@ -1,0 +1,153 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"certlab/internal/cert"
+)
+
+// A Side is an indexed submission, as comparing needs it.
+type Side struct {
+	Seq        int64
+	Submission string
+	Run        string
+	Attempt    int
+	Machine    string
+	SHA256     string
+	State      string // of its index
+	Error      string // why it is unreadable
+	Plan       string
+	Checkbox   string
+	Kernel     string
+	Received   time.Time
+	NoManifest bool
+	System     json.RawMessage
+}
+
+const sideColumns = `s.seq, s.id, s.run, s.attempt, s.machine, s.sha256, s.index_state, s.index_error, s.plan, s.checkbox_version, s.kernel, s.received,
+	coalesce((SELECT no_manifest FROM runs WHERE id = s.run), 0), s.system`
+
+func scanSide(s scanner) (v Side, err error) {
+	var system string
+	err = s.Scan(&v.Seq, &v.Submission, &v.Run, &v.Attempt, &v.Machine, &v.SHA256, &v.State, &v.Error, &v.Plan, &v.Checkbox, &v.Kernel, timeColumn{&v.Received},
+		&v.NoManifest, &system)
+	v.System = json.RawMessage(system)
+	return v, err
+}
+
+// Side returns a submission, indexed or not. It fails as NotFound.
+func (db *DB) Side(ctx context.Context, submission string) (Side, error) {
+	return one(ctx, db.r, scanSide, notFound("submission", submission), "SELECT "+sideColumns+" FROM submissions s WHERE s.id = ?", submission)
+}
+
+// A JudgedResult is a result with what was kept of its log.
+type JudgedResult struct {
+	cert.Result
+	Signature string
+	Doubt     string
+}
+
+func scanJudged(s scanner) (r JudgedResult, err error) {
+	err = s.Scan(&r.Index, &r.Section, &r.ID, &r.Name, &r.Outcome, &r.CertificationStatus, &r.Category, &r.Plugin, &r.TemplateID, &r.DurationSeconds,
+		&r.Comments, &r.SkipReason, &r.LogSize, &r.Doubt, &r.Signature)
+	return r, err
+}
+
+// SideResults returns a submission's results, in its order.
+func (db *DB) SideResults(ctx context.Context, v *Side) ([]JudgedResult, error) {
+	out, err := list(ctx, db.r, scanJudged, `SELECT r.idx, j.section, j.job, j.name, r.outcome, j.status, j.category, j.plugin, j.template_id, r.duration, r.comments,
+		r.skip_reason, r.log_size, coalesce(f.doubt, ''), coalesce(l.signature, '') FROM results r CROSS JOIN jobs j ON j.id = r.job
+		LEFT JOIN failures f ON f.submission = r.submission AND f.idx = r.idx LEFT JOIN logs l ON l.id = f.log WHERE r.submission = ? ORDER BY r.idx`, v.Seq)
+	if err != nil {
+		return nil, err
+	}
+	lost, err := lostJobs(ctx, db.r, []string{v.Run})
+	if err != nil {
+		return nil, err
+	}
+	gone := make(map[string]bool)
+	for _, l := range lost[v.Run] {
+		if l.attempt == v.Attempt {
+			gone[l.job.Job] = true
+		}
+	}
+	for n := range out {
+		r := &out[n]
+		r.Submission, r.Run, r.Machine = v.Submission, v.Run, v.Machine
+		r.MachineLost = gone[r.ID] && r.Section == cert.SectionResults
+		r.NoManifest = v.NoManifest && r.WantsManifest()
+	}
+	return out, nil
+}
+
+// BaselineFilter chooses what a submission is compared with.
+type BaselineFilter struct {
+	Machine  string // id
+	Plan     string
+	Campaign string    // id of the campaign that is the baseline; empty: any
+	Kernel   string    // uname -r; empty: any
+	Version  string    // of the subject's package, where the run had one; empty: any
+	Source   string    // of the subject's package
+	Not      string    // id of a submission that it is not
+	Since    time.Time // zero: at any time
+}
+
+// A BaselineChoice is a submission that may be a baseline.
+type BaselineChoice struct {
+	Submission string
+	Spec       cert.Spec // of its run
+	State      cert.State
+	Attempt    int
+	Suspect    bool
+	Complete   bool // it is of the whole plan
+}
+
+// BaselineChoices returns submissions that a machine has of a plan, the newest first, as far as they may be what the filter asks for. Only indexed
+// ones of completed runs that no incident has touched are among them.
+func (db *DB) BaselineChoices(ctx context.Context, f BaselineFilter, limit int) ([]BaselineChoice, error) {
+	var w where
+	w.add("s.machine = ? AND +s.plan = ? AND +s.index_state = 'indexed' AND r.state = 'completed' AND s.id <> ?", f.Machine, f.Plan, f.Not)
+	w.add("coalesce((SELECT a.suspect FROM attempts a WHERE a.run = s.run AND a.number = s.attempt), '') = ''")
+	if f.Campaign != "" {
+		w.add("s.id IN (SELECT t.submission FROM targets t WHERE t.machine = ? AND t.campaign = ? AND t.submission <> '')", f.Machine, f.Campaign)
+	}
+	if f.Version != "" || f.Kernel != "" {
+		w.add("((r.spec ->> '$.subject.version' = ? AND r.spec ->> '$.subject.source' = ?) OR (r.spec ->> '$.subject' IS NULL AND s.kernel <> '' AND s.kernel = ?))",
+			f.Version, f.Source, f.Kernel)
+	}
+	if !f.Since.IsZero() {
+		w.add("s.received >= ?", micros(f.Since))
+	}
+	return list(ctx, db.r, func(s scanner) (c BaselineChoice, err error) {
+		return c, s.Scan(&c.Submission, jsonColumn{&c.Spec}, &c.State, &c.Attempt)
+	}, "SELECT s.id, r.spec, r.state, s.attempt FROM submissions s JOIN runs r ON r.id = s.run"+w.String()+" ORDER BY s.seq DESC LIMIT ?", append(w.args, limit)...)
+}
+
+// RunFile returns the newest file of a kind that a run has delivered, of an attempt, or of any if attempt is 0. ok is false if there is none.
+func (db *DB) RunFile(ctx context.Context, run string, attempt int, kind string) (f cert.File, ok bool, err error) {
+	f, err = one(ctx, db.r, scanFile, errGone, `SELECT attempt, kind, name, sha256, size, received, submission FROM files WHERE run = ? AND kind = ?
+		AND (? = 0 OR attempt = ?) ORDER BY received DESC, sha256 LIMIT 1`, run, kind, attempt, attempt)
+	if errors.Is(err, errGone) {
+		return f, false, nil
+	}
+	return f, err == nil, err
+}
+
+// AttemptSubject returns what an attempt of a run says of its subject, and the incident that it is suspect for.
+func (db *DB) attempt(ctx context.Context, run string, number int) (cert.Attempt, error) {
+	return one(ctx, db.r, scanAttempt, cert.Errorf(cert.NotFound, "there is no attempt %d of run %q", number, run),
+		"SELECT "+attemptColumns+" FROM attempts WHERE run = ? AND number = ?", run, number)
+}
+
+// Attempt returns one attempt of a run. It fails as NotFound.
+func (db *DB) Attempt(ctx context.Context, run string, number int) (cert.Attempt, error) {
+	a, err := db.attempt(ctx, run, number)
+	if err != nil {
+		return a, fmt.Errorf("cannot read an attempt: %w", err)
+	}
+	return a, nil
+}
