@@ -176,7 +176,7 @@ func (p *Poller) look(ctx context.Context, last *seen) (time.Duration, error) {
 }
 
 func (p *Poller) client() *http.Client {
-	c := &http.Client{Timeout: oneTry, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+	c := &http.Client{CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		if len(via) >= maxLinks {
 			return fmt.Errorf("it leads elsewhere more than %d times", maxLinks)
 		}
