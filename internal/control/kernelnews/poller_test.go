@@ -176,7 +176,7 @@ func TestFaultKernelTeamIsAskedLessOftenWhileItIsAway(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 320*m, s.times()[9], "at most an hour, whatever it asks for")
 		s.set(reply(200, one("7", kernel), "Retry-After", "900"))
-		time.Sleep(75 * m)
+		time.Sleep(30 * m)
 		s.set(reply(200, one("7", kernel), "Retry-After", "18446744074")) // in nanoseconds it is more than there are
 		time.Sleep(75 * m)
 		synctest.Wait()
