@@ -28,6 +28,8 @@ type Options struct {
 	Now    func() time.Time                // nil: time.Now
 	Free   func(dir string) (int64, error) // free bytes for the service; nil: as the file system says
 	Reader Reader                          // nil: the reader of internal/results
+
+	Indexed func() // is called when a submission was indexed or found to be unreadable; nil: nobody waits for that
 }
 
 // A Lab is the running controller.

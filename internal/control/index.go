@@ -16,7 +16,7 @@ import (
 
 // ReaderVersion goes up whenever a submission is read differently. At start, submissions that an older reader has seen are indexed
 // again, those that it could not read among them.
-const ReaderVersion = 1
+const ReaderVersion = 2
 
 // A Reader makes an index of a submission. An *Unreadable error is for good, as far as this version of the reader goes; any other
 // means that the bytes could not be had, and is tried again.
@@ -121,6 +121,9 @@ func (l *Lab) indexOne(ctx context.Context, s *cert.Submission) error {
 			l.Logger.Info("submission indexed", "submission", s.ID, "results", len(x.Results), "took", l.Now().Sub(started))
 		}
 	}
+	if err == nil && l.Indexed != nil {
+		l.Indexed()
+	}
 	if cert.CodeOf(err) == cert.NotFound {
 		return nil // retention removed it meanwhile
 	}
@@ -138,7 +141,8 @@ func (l *Lab) readBlob(ctx context.Context, sha string) (cert.Index, error) {
 
 // ReadSubmission is the Reader of what Checkbox writes.
 func ReadSubmission(ctx context.Context, r io.Reader) (cert.Index, error) {
-	sub, err := results.Read(contextReader{ctx, r}, results.Options{})
+	var logs logWatches
+	sub, err := results.Read(contextReader{ctx, r}, results.Options{Log: logs.watch})
 	var bad *results.Error
 	if errors.As(err, &bad) && bad.Kind != results.ReadFailed {
 		return cert.Index{}, &Unreadable{Reason: bad.Error()}
@@ -146,12 +150,18 @@ func ReadSubmission(ctx context.Context, r io.Reader) (cert.Index, error) {
 	if err != nil {
 		return cert.Index{}, err
 	}
-	x := cert.Index{Plan: sub.Plan, Title: sub.Title, CheckboxVersion: sub.CheckboxVersion(), Counts: sub.Counts()}
+	x := cert.Index{Plan: sub.Plan, Title: sub.Title, CheckboxVersion: sub.CheckboxVersion(), Counts: sub.Counts(), Kernel: sub.System.Kernel}
+	logs.close()
 	if x.System, err = json.Marshal(systemOf(sub)); err != nil {
 		return cert.Index{}, &Unreadable{Reason: "cannot keep its system information: " + err.Error()}
 	}
 	jobs := make(map[string]string) // member → job
 	for section, res := range sub.Records() {
+		if res.LogSize > 0 || res.Outcome.Class() != results.Skipped {
+			if f := failureOf(len(x.Results), section, res, logs.take(res.ID)); f != nil {
+				x.Failures = append(x.Failures, *f)
+			}
+		}
 		x.Results = append(x.Results, cert.Result{
 			Index: len(x.Results), Section: string(section), ID: res.ID, Name: res.Name, Outcome: string(res.Outcome),
 			CertificationStatus: res.CertificationStatus, Category: res.Category, Plugin: res.Plugin, TemplateID: res.TemplateID,

@@ -172,9 +172,16 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 		if err != nil {
 			return err
 		}
+		system, err := withSurroundings(ctx, tx, seq, string(x.System))
+		if err != nil {
+			return err
+		}
+		if err := reviewAgain(ctx, tx, seq, run); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, `UPDATE submissions SET index_state = 'indexed', index_version = ?, index_error = '', plan = ?, title = ?,
 			checkbox_version = ?, counts = ?, system = ?, kernel = ? WHERE seq = ?`, x.Version, x.Plan, x.Title, x.CheckboxVersion, mustJSON(counts),
-			string(x.System), x.Kernel, seq); err != nil {
+			system, x.Kernel, seq); err != nil {
 			return fmt.Errorf("cannot store the submission: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE runs SET plan = ?, spec = json_set(spec, '$.plan', ?) WHERE id = ? AND plan = ''",
@@ -200,8 +207,11 @@ func countsFor(ctx context.Context, tx *sql.Tx, run string, x cert.Index) (cert.
 // SaveUnreadable records why a submission cannot be indexed by this version of the reader.
 func (db *DB) SaveUnreadable(ctx context.Context, submission string, version int, why string) error {
 	return db.write(ctx, func(tx *sql.Tx) error {
-		seq, _, err := clearIndex(ctx, tx, submission)
+		seq, run, err := clearIndex(ctx, tx, submission)
 		if err != nil {
+			return err
+		}
+		if err := reviewAgain(ctx, tx, seq, run); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE submissions SET index_state = 'unreadable', index_version = ?, index_error = ?, counts = '', system = '' WHERE seq = ?",

@@ -60,12 +60,3 @@ func (r *Review) CloseIssue(ctx context.Context, id, reason, by string, role cer
 func (r *Review) PreviewIssue(ctx context.Context, m cert.IssueMatch, cursor string) (cert.IssuePreview, error) {
 	return cert.IssuePreview{}, errSoon
 }
-func (r *Review) Policies(ctx context.Context) (cert.PolicyList, error) {
-	return cert.PolicyList{}, errSoon
-}
-func (r *Review) Policy(ctx context.Context, ref string) (cert.StoredPolicy, error) {
-	return cert.StoredPolicy{}, errSoon
-}
-func (r *Review) SavePolicy(ctx context.Context, name string, text []byte, by string) (cert.StoredPolicy, error) {
-	return cert.StoredPolicy{}, errSoon
-}
