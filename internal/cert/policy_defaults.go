@@ -4,8 +4,8 @@ package cert
 const (
 	PlanSRU       = "com.canonical.certification::sru"
 	PlanSRUServer = "com.canonical.certification::sru-server"
-	PlanServer    = "com.canonical.certification::server-full"
-	PlanClient    = "com.canonical.certification::client-cert"
+	PlanServer    = "com.canonical.certification::server-full-24.04"
+	PlanClient    = "com.canonical.certification::client-cert-desktop-24-04-automated"
 )
 
 // DefaultPolicy is what holds for a kind of campaign where the site has no policy of its own; of a kind that there is not, the strictest. A policy

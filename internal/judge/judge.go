@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"certlab/internal/cert"
+	"certlab/internal/order"
 )
 
 // Version of the rules of comparing; it goes up whenever the same facts give other findings. Stored comparisons of an older version are made anew.
@@ -31,6 +32,7 @@ type Side struct {
 	Hardware   map[string]string // what else there is of the machine's hardware, such as its devices, by a stable name
 	Manifest   map[string]string // entries that the machine was given
 	NoManifest bool              // nobody had one
+	Rejected   []string          // full ids of jobs that a person took out before the run
 	Results    []Result
 }
 
@@ -39,6 +41,32 @@ type Result struct {
 	cert.Result
 	Signature string // of its normalised log, where it failed; see Signature
 	Doubt     string // id of the rule by which its pass is doubted; empty: none
+}
+
+// An Attempt is a try with a submission.
+type Attempt struct {
+	Try        cert.Try
+	Side       Side
+	Proof      cert.Proof // that the submission is of the subject: see Prove
+	Unreadable string     // why the submission cannot be read; Side is empty then
+}
+
+// A Case is everything about one target that its comparison rests on.
+type Case struct {
+	Campaign cert.Campaign
+	Target   cert.Target // with all its tries, those without a submission among them
+	Attempts []Attempt   // those with one, but for tries that confirm a finding
+	Before   *Side       // the baseline on the target's machine; nil: there is none
+	Planned  []order.PlannedJob
+	Now      time.Time
+}
+
+// A Comparison is what a Case comes to.
+type Comparison struct {
+	Compared cert.Compared
+	Counted  int            // number of the try whose submission counts; 0: none does
+	Findings []cert.Finding // all of the target, by class and job; they take the place of those that there were
+	Warnings []string       // such as why there is no baseline
 }
 
 // An Assessment is what a campaign's facts come to.
@@ -57,7 +85,8 @@ type MachineAssessment struct {
 	Standing string
 	By       string
 	Decision int64    // that it rests on; 0: none
-	Reasons  []string // why it is not approved
+	Reasons  []string // why the policy does not approve it
+	Clear    bool     // nothing speaks against it: it is complete, proved, compared, and nothing is open
 }
 
 // Facts of a campaign, for Assess.
@@ -66,5 +95,6 @@ type Facts struct {
 	Now       time.Time
 	Targets   []cert.Target
 	Findings  []cert.Finding
-	Decisions []cert.Decision // of this campaign, in order
+	Decisions []cert.Decision   // of this campaign, in order
+	Issues    []cert.KnownIssue // those that findings name: a finding whose issue is not here, has run out or is closed is not excused
 }
