@@ -18,11 +18,12 @@ const (
 	NoticeIncidentOpened = "incident-opened"
 	NoticeIncidentClosed = "incident-closed"
 	NoticeCanary         = "canary"
+	NoticeContradicted   = "verdict-contradicted"
 )
 
 // NoticeKinds lists every kind.
 var NoticeKinds = []string{NoticeEnding, NoticeEnded, NoticeBlocked, NoticeQuarantined, NoticeReturned, NoticeNeedsHands, NoticeIncidentOpened,
-	NoticeIncidentClosed, NoticeCanary}
+	NoticeIncidentClosed, NoticeCanary, NoticeContradicted}
 
 // A Notice is something that others have to be told: it is stored with what it tells of, and then sent to the site's webhook until that has
 // taken it. Without a webhook it is only listed.

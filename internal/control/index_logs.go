@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"certlab/internal/cert"
+	"certlab/internal/judge"
 	"certlab/internal/results"
 )
 
@@ -14,7 +15,7 @@ const maxExcerpts = 16 << 20
 // until the record is whole.
 type logWatches struct {
 	job  string
-	open *logWatch
+	open *judge.LogWatch
 	held int
 	seen map[string][]watched // by job, in the order of the file
 }
@@ -24,7 +25,7 @@ type watched struct{ excerpt, signature, doubt string }
 // watch is results.Options.Log.
 func (w *logWatches) watch(_ int, job string) io.Writer {
 	w.close()
-	w.job, w.open = job, newLogWatch(job)
+	w.job, w.open = job, judge.NewLogWatch(job)
 	return w.open
 }
 

@@ -117,3 +117,22 @@ func (db *DB) NextWaiverEnd(ctx context.Context, now time.Time) (end time.Time, 
 	}
 	return end, nil
 }
+
+// Waivers returns the numbers of a campaign's decisions that waive something, whether they are in force or not.
+func (t *CampaignTx) Waivers(campaign string) ([]int64, error) {
+	return list(t.ctx, t.tx, func(s scanner) (n int64, err error) { return n, s.Scan(&n) }, "SELECT seq FROM decisions WHERE campaign = ? AND action = 'waive'", campaign)
+}
+
+// DecisionsOn returns a campaign's decisions on a machine and those on the campaign as a whole or on findings, in order.
+func (t *CampaignTx) DecisionsOn(campaign, machine string) ([]cert.Decision, error) {
+	return list(t.ctx, t.tx, scanDecision, "SELECT data FROM decisions WHERE campaign = ? AND (machine = ? OR machine = '') ORDER BY seq", campaign, machine)
+}
+
+// LastEntry returns the last entry of the log; nil if there is none.
+func (t *CampaignTx) LastEntry() (*cert.Decision, error) {
+	d, err := one(t.ctx, t.tx, scanDecision, errGone, "SELECT data FROM decisions ORDER BY seq DESC LIMIT 1")
+	if errors.Is(err, errGone) {
+		return nil, nil
+	}
+	return &d, err
+}

@@ -243,3 +243,16 @@ func findingCounts(ctx context.Context, q query, campaign string) (map[string]in
 	}
 	return out, err
 }
+
+// MachineFacts is FindingFacts of one machine.
+func (t *CampaignTx) MachineFacts(campaign, machine string) ([]cert.Finding, error) {
+	return list(t.ctx, t.tx, scanFact, "SELECT "+factColumns+" FROM findings WHERE target IN (SELECT id FROM targets WHERE campaign = ? AND machine = ?) AND attention = 1", campaign, machine)
+}
+
+// FindingMachines returns the machines with findings of a campaign that the filter fits.
+func (t *CampaignTx) FindingMachines(campaign string, f FindingFilter) ([]string, error) {
+	var w where
+	w.add("campaign = ?", campaign)
+	f.terms(&w)
+	return list(t.ctx, t.tx, func(s scanner) (id string, err error) { return id, s.Scan(&id) }, "SELECT DISTINCT machine FROM findings"+w.String()+" ORDER BY machine", w.args...)
+}

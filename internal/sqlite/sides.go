@@ -151,3 +151,12 @@ func (db *DB) Attempt(ctx context.Context, run string, number int) (cert.Attempt
 	}
 	return a, nil
 }
+
+// RunSubmission returns the newest submission of a run; empty: none.
+func (db *DB) RunSubmission(ctx context.Context, run string) (string, error) {
+	id, err := one(ctx, db.r, func(s scanner) (v string, err error) { return v, s.Scan(&v) }, errGone, "SELECT id FROM submissions WHERE run = ? ORDER BY seq DESC LIMIT 1", run)
+	if errors.Is(err, errGone) {
+		return "", nil
+	}
+	return id, err
+}
