@@ -278,7 +278,7 @@ func (c *labFaultCmd) Help() string {
 	var text strings.Builder
 	text.WriteString("Faults:\n\n")
 	for _, f := range locallab.NodeFaults() {
-		fmt.Fprintf(&text, "  %-14s %s\n", f.Name, f.Text)
+		fmt.Fprintf(&text, "  %-25s %s\n", f.Name, f.Text)
 	}
 	return text.String()
 }

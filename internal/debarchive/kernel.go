@@ -35,8 +35,8 @@ func (s KernelSpec) Release() string {
 const imageHooks = `#!/bin/sh
 set -e
 version=%s
-if [ "$1" = %s ] && [ -d /etc/kernel/%s.d ]; then
-	DEB_MAINT_PARAMS="$*" run-parts --report --exit-on-error --arg="$version" --arg="/boot/vmlinuz-$version" /etc/kernel/%s.d
+if [ "$1" = %s ] && [ -d "$DPKG_ROOT/etc/kernel/%s.d" ]; then
+	DEB_MAINT_PARAMS="$*" run-parts --report --exit-on-error --arg="$version" --arg="$DPKG_ROOT/boot/vmlinuz-$version" "$DPKG_ROOT/etc/kernel/%s.d"
 fi
 exit 0
 `

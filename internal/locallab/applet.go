@@ -26,6 +26,7 @@ const (
 	insideSocket = insideDir + "/init.sock"
 	insideUnpack = insideDir + "/" + appletUnpack
 	insideJujuc  = insideDir + "/jujuc"
+	insideUname  = insideDir + "/uname"
 )
 
 // Applet runs what the program is asked to be by the name it was started under: a machine's first process, the lab's daemon, or, on
@@ -67,6 +68,8 @@ var insideApplets = map[string]func(name string, args []string) int{
 	"poweroff":  systemctlMain,
 	"halt":      systemctlMain,
 	"shutdown":  systemctlMain,
+
+	"update-grub": updateGrubMain,
 }
 
 // hookTools are the names of the programs through which charms talk to Juju, of every version.

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +34,9 @@ func bootMain() int {
 }
 
 var errNotFirst = errors.New("this is a part of the local lab, which starts it itself")
+
+// initPanics tells the second half that the machine has gone no further than its kernel.
+const initPanics = "panics"
 
 // Exit codes of a machine's first process.
 const (
@@ -61,10 +66,16 @@ func boot(c bootConfig) error {
 	if err != nil {
 		return err
 	}
-	if err := mountKernel(c, root); err != nil {
+	var kernel *bootedKernel
+	if c.Kernels != nil {
+		if kernel, err = c.Kernels.bootAt(root, c.Rootless); err != nil {
+			return err
+		}
+	}
+	if err := mountKernel(c, root, kernel); err != nil {
 		return err
 	}
-	if err := mountShared(c, root, exe); err != nil {
+	if err := mountShared(c, root, exe, kernel != nil); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
@@ -96,7 +107,11 @@ func boot(c bootConfig) error {
 			return err
 		}
 	}
-	return unix.Exec(insideExe, []string{appletInit, strconv.Itoa(logs)}, []string{"PATH=" + defaultPath, "GOTRACEBACK=single"})
+	args := []string{appletInit, strconv.Itoa(logs)}
+	if kernel != nil && kernel.panics {
+		args = append(args, initPanics)
+	}
+	return unix.Exec(insideExe, args, []string{"PATH=" + defaultPath, "GOTRACEBACK=single"})
 }
 
 // mountRoot lays the machine's own upper layer over each of the host's file systems that a machine should see.
@@ -111,9 +126,12 @@ func mountRoot(c bootConfig, root string) error {
 		fresh = true
 	}
 	if fresh {
-		if err := provision(filepath.Join(c.Dir, "layers", layerName("/")), "trusted.overlay.opaque"); err != nil {
+		if err := provision(filepath.Join(c.Dir, "layers", layerName("/")), "trusted.overlay.opaque", c.blankDirs()); err != nil {
 			return fmt.Errorf("cannot prepare the machine's file system: %w", err)
 		}
+	}
+	if c.Kernels != nil { // its kernels are not the host's
+		mounts = slices.DeleteFunc(mounts, func(mount string) bool { return mount == "/boot" || strings.HasPrefix(mount, "/boot/") })
 	}
 	for _, mount := range mounts {
 		if err := mountLayer(c, root, mount, ""); err != nil {
@@ -179,14 +197,22 @@ var blankDirs = []string{
 	"/etc/systemd/system", "/var/lib/juju", "/var/lib/certlab", "/var/lib/cloud", "/var/lib/private", "/var/tmp", "/srv/certlab",
 }
 
+// blankDirs are those of this machine.
+func (c bootConfig) blankDirs() []string {
+	if c.Kernels == nil {
+		return blankDirs
+	}
+	return slices.Concat(blankDirs, kernelDirs)
+}
+
 // provision makes the upper layer of a new machine: without the host's units, agents and data, and with a policy-rc.d that keeps
 // packages from starting services on the shared network. It can be repeated.
-func provision(layer, opaque string) error {
+func provision(layer, opaque string, blank []string) error {
 	upper := filepath.Join(layer, "upper")
 	if err := os.MkdirAll(upper, 0o755); err != nil {
 		return err
 	}
-	for _, dir := range blankDirs {
+	for _, dir := range blank {
 		if err := upperDirs(upper, dir); err != nil {
 			return err
 		}
@@ -216,7 +242,7 @@ func upperDirs(upper, path string) error {
 }
 
 // mountKernel mounts the kernel's file systems, and those that are empty at each boot.
-func mountKernel(c bootConfig, root string) error {
+func mountKernel(c bootConfig, root string, kernel *bootedKernel) error {
 	const safe = unix.MS_NOSUID | unix.MS_NODEV
 	type mount struct {
 		source, target, kind string
@@ -269,9 +295,12 @@ func mountKernel(c bootConfig, root string) error {
 	if err := mountDMI(root); err != nil {
 		fmt.Fprintf(os.Stderr, "machine has no product UUID: %v\n", err)
 	}
-	covers := []struct{ name, content, target string }{
+	covers := []cover{
 		{"boot_id", c.BootID + "\n", "proc/sys/kernel/random/boot_id"},
 		{"product_uuid", c.ProductUUID + "\n", "sys/class/dmi/id/product_uuid"},
+	}
+	if kernel != nil && kernel.release != "" {
+		covers = append(covers, kernel.covers()...)
 	}
 	for _, cover := range covers {
 		target := filepath.Join(root, cover.target)
@@ -288,6 +317,9 @@ func mountKernel(c bootConfig, root string) error {
 	}
 	return nil
 }
+
+// A cover is a file that a machine sees instead of one of the kernel's.
+type cover struct{ name, content, target string }
 
 func mountSys(root string) error {
 	target := filepath.Join(root, "sys")
@@ -370,7 +402,7 @@ func mountDev(c bootConfig, root string) error {
 
 // mountShared brings in what lies outside the machine's file system: storage, this program, and what the machine must see although
 // the host keeps it where a machine has a directory of its own. It also hides the lab.
-func mountShared(c bootConfig, root, exe string) error {
+func mountShared(c bootConfig, root, exe string, uname bool) error {
 	for _, path := range c.Hide {
 		target := filepath.Join(root, path)
 		if info, err := os.Stat(target); err != nil || !info.IsDir() {
@@ -407,6 +439,9 @@ func mountShared(c bootConfig, root, exe string) error {
 	}
 	programs := map[string]string{filepath.Base(insideExe): exe}
 	maps.Copy(programs, c.Programs)
+	if path, err := exec.LookPath("uname"); err == nil && uname {
+		programs[filepath.Base(insideUname)] = path
+	}
 	for name, path := range programs {
 		inside := filepath.Join(root, insideDir, name)
 		if err := os.WriteFile(inside, nil, 0o755); err != nil {
@@ -418,6 +453,11 @@ func mountShared(c bootConfig, root, exe string) error {
 	}
 	if err := os.Symlink(insideExe, filepath.Join(root, insideUnpack)); err != nil {
 		return err
+	}
+	if programs[filepath.Base(insideUname)] != "" {
+		if err := writeInside(root, "usr/bin/uname", unameScript, 0o755); err != nil {
+			return err
+		}
 	}
 	return coverPrograms(root)
 }

@@ -33,6 +33,7 @@ type bootConfig struct {
 	Programs map[string]string `json:"programs"` // name in insideDir → the host's file
 	Mounts   []Mount           `json:"mounts"`
 	Cloud    *Cloud            `json:"cloud"`
+	Kernels  *Kernels          `json:"kernels"`
 }
 
 // storageDir is where a machine sees the lab's storage, as Juju's agents do.

@@ -65,6 +65,12 @@ func (m *Machine) Thaw() error {
 	if err != nil {
 		return fmt.Errorf("cannot thaw machine %s: %w", m.spec.ID, err)
 	}
+	b.mu.Lock()
+	panics := b.panics
+	b.mu.Unlock()
+	if panics {
+		return fmt.Errorf("cannot thaw machine %s: its kernel has panicked (cut its power: certlab lab kill %s)", m.spec.ID, m.spec.ID)
+	}
 	processes, err := descendants(b.cmd.Process.Pid)
 	if err != nil {
 		return fmt.Errorf("cannot thaw machine %s: %w", m.spec.ID, err)

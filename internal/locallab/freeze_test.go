@@ -14,7 +14,7 @@ func TestFrozenMachine(t *testing.T) {
 	ctx := testContext(t)
 	require.ErrorContains(t, m.Freeze(ctx), "machine is not running")
 	require.NoError(t, m.Boot(ctx))
-	mustSh(t, m, "(while :; do echo x >> /var/tmp/beats; sleep 0.01; done) > /dev/null 2>&1 &")
+	mustSh(t, m, "touch /var/tmp/beats; (while :; do echo x >> /var/tmp/beats; sleep 0.01; done) > /dev/null 2>&1 &")
 	eventually(t, "it beats", func() bool { return mustSh(t, m, "wc -l < /var/tmp/beats") != "0" })
 	_, boot := m.State()
 

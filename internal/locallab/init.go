@@ -50,7 +50,8 @@ func initMain() int {
 		fmt.Fprintf(os.Stderr, "cannot start machine's first process: %v\n", err)
 		return exitBootFailed
 	}
-	if os.Getpid() != 1 || len(os.Args) != 2 {
+	panics := len(os.Args) == 3 && os.Args[2] == initPanics
+	if os.Getpid() != 1 || len(os.Args) != 2 && !panics {
 		return fail(errNotFirst)
 	}
 	unix.Close(configFD)
@@ -63,6 +64,14 @@ func initMain() int {
 	control, err := newWire(os.NewFile(controlFD, "lab"))
 	if err != nil {
 		return fail(err)
+	}
+	if panics {
+		if err := control.write(reply{Event: initPanics}); err != nil {
+			return fail(err)
+		}
+		for { // until the power is cut, whatever it is asked for
+			<-signals
+		}
 	}
 	p := &initProcess{r: newReaper(), wire: control, end: make(chan string, 1), execs: map[uint64]*child{}}
 	p.m = newManager(p.r, logs, os.Stderr, p.ask)

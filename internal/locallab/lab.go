@@ -32,6 +32,9 @@ type Lab struct {
 	lock     *os.File
 	sup      *supervisor
 
+	archive net.Listener // of the lab's archive
+	kernels *Kernels     // that its machines have
+
 	maas         *maas // nil: the lab has none
 	maasListener net.Listener
 }
@@ -98,6 +101,9 @@ func OpenLab(dir string, options Options, log *slog.Logger) (lab *Lab, err error
 	if err := l.loadSettings(options); err != nil {
 		return nil, err
 	}
+	if err := l.openArchive(); err != nil {
+		return nil, err
+	}
 	state, err := l.loadModel()
 	if err != nil {
 		return nil, err
@@ -115,7 +121,7 @@ func OpenLab(dir string, options Options, log *slog.Logger) (lab *Lab, err error
 // Close gives the lab's directory free; machines that still run are cut off.
 func (l *Lab) Close() {
 	l.rack.Close()
-	for _, listener := range []net.Listener{l.number, l.maasListener} {
+	for _, listener := range []net.Listener{l.number, l.maasListener, l.archive} {
 		if listener != nil {
 			listener.Close()
 		}
@@ -280,7 +286,7 @@ func (l *Lab) toolProgram() string {
 func (l *Lab) spec(id string) Spec {
 	spec := Spec{
 		ID: id, Dir: l.machineDir(id), Hostname: "machine-" + id, InstanceID: "lab-machine-" + id, Address: l.address(id),
-		Hide: []string{l.dir}, Storage: l.storageDir(), Programs: map[string]string{},
+		Hide: []string{l.dir}, Storage: l.storageDir(), Programs: map[string]string{}, Kernels: l.kernels,
 	}
 	if path := l.path("bin", "jujuc"); l.toolProgram() == insideJujuc {
 		spec.Programs[filepath.Base(insideJujuc)] = path
@@ -348,6 +354,15 @@ func (l *Lab) fill(m *juju.Machine, now time.Time) {
 
 // Run boots what the model has and does what it says, until ctx ends; then it switches all machines off in good order.
 func (l *Lab) Run(ctx context.Context) error {
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		l.serveArchive()
+	}()
+	defer func() {
+		l.archive.Close()
+		<-served
+	}()
 	if l.maas == nil {
 		return l.sup.run(ctx)
 	}

@@ -194,7 +194,7 @@ func (l *Lab) nodeDir(name string) string { return l.path("nodes", name) }
 
 // nodeSpec says what a node's machine is made of.
 func (l *Lab) nodeSpec(name string, number int) Spec {
-	spec := Spec{ID: name, Dir: l.nodeDir(name), Hostname: name, Address: nodeAddress(l.settings.Number, number), Hide: []string{l.dir}}
+	spec := Spec{ID: name, Dir: l.nodeDir(name), Hostname: name, Address: nodeAddress(l.settings.Number, number), Hide: []string{l.dir}, Kernels: l.kernels}
 	if shared := checkboxRoot(l.settings.Checkbox); shared != "" {
 		spec.Share = []string{shared}
 	}

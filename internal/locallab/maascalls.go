@@ -62,7 +62,8 @@ type NodeFault struct {
 	Text string
 }
 
-// NodeFaults lists what "certlab lab fault" can switch on: the region's faults of machines, but for those that need to be told more.
+// NodeFaults lists what "certlab lab fault" can switch on: the region's faults of machines, but for those that need to be told more, and the
+// faults of kernels.
 func NodeFaults() []NodeFault {
 	var faults []NodeFault
 	for _, f := range maastest.FaultKinds() {
@@ -70,7 +71,7 @@ func NodeFaults() []NodeFault {
 			faults = append(faults, NodeFault{string(f.Kind), f.Text})
 		}
 	}
-	return faults
+	return append(faults, kernelFaultKinds()...)
 }
 
 // noFault is the name that switches a node's faults off.
@@ -88,6 +89,15 @@ func callFault(_ context.Context, s *served) (int, error) {
 	for _, name := range s.Args {
 		if name == noFault {
 			s.lab.maas.region.Clear(id)
+			if err := n.changeKernelFaults(func(f *KernelFaults) { *f = KernelFaults{} }); err != nil {
+				return 1, err
+			}
+			continue
+		}
+		if isKernelFault(name) {
+			if err := n.kernelFault(name); err != nil {
+				return 1, err
+			}
 			continue
 		}
 		if err := s.lab.maas.fault(id, name); err != nil {

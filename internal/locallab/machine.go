@@ -35,6 +35,8 @@ type Spec struct {
 	Mounts []Mount
 	// Cloud has the machine get its user-data once per instance, and do what it says; nil for none.
 	Cloud *Cloud
+	// Kernels has the machine show one of its own as the kernel that runs; nil for the host's.
+	Kernels *Kernels
 }
 
 // A Mount shows a machine's directory at a second path.
@@ -90,6 +92,7 @@ type powerCycle struct {
 	waiting map[uint64]chan answer
 	cut     bool // it was asked to end without a reboot
 	frozen  bool // see Freeze
+	panics  bool // its kernel did: it is frozen for good
 }
 
 // An answer is a reply with the files that came along.
@@ -176,6 +179,18 @@ func (m *Machine) SetCloud(c *Cloud) {
 	if c != nil {
 		m.spec.InstanceID = c.InstanceID
 	}
+}
+
+// SetKernelFaults says which kernels the machine does not boot as it should, from its next boot on.
+func (m *Machine) SetKernelFaults(faults KernelFaults) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.spec.Kernels == nil {
+		return
+	}
+	kernels := *m.spec.Kernels // the one that a boot may be reading stays
+	kernels.Faults = faults
+	m.spec.Kernels = &kernels
 }
 
 // State returns whether the machine is on, and the id of its boot if it is.
@@ -325,7 +340,7 @@ func (m *Machine) firstProcess(b *powerCycle, control *os.File) (cmd *exec.Cmd, 
 	config, err := bootConfig{
 		Hostname: m.spec.Hostname, Address: m.spec.Address, InstanceID: m.spec.InstanceID, MachineID: m.identity.MachineID, ProductUUID: m.identity.ProductUUID,
 		BootID: b.id, Dir: m.spec.Dir, Hide: m.spec.Hide, Share: m.spec.Share, Storage: m.spec.Storage, Resolv: resolv, Rootless: rootless,
-		Programs: m.spec.Programs, Mounts: m.spec.Mounts, Cloud: m.spec.Cloud,
+		Programs: m.spec.Programs, Mounts: m.spec.Mounts, Cloud: m.spec.Cloud, Kernels: m.spec.Kernels,
 	}.file()
 	if err != nil {
 		return nil, nil, err
@@ -418,6 +433,12 @@ func (b *powerCycle) read() {
 		if err != nil {
 			close(b.done)
 			return
+		}
+		if r.Event == initPanics {
+			b.mu.Lock()
+			b.frozen, b.panics = true, true
+			b.mu.Unlock()
+			r.Event = "booted" // as far as a BMC can tell
 		}
 		if r.Event == "booted" {
 			b.upOnce.Do(func() { close(b.booted) })

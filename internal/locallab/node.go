@@ -23,6 +23,8 @@ type node struct {
 	mu     sync.Mutex // held over each change of power
 	state  nodeState
 	ending bool // with the lab
+
+	kernelFaults KernelFaults
 }
 
 // nodeState is what a node keeps over the lab's end.
@@ -58,7 +60,7 @@ func (l *Lab) newNode(name string, number int) (*node, error) {
 		return nil, fmt.Errorf("cannot read the state of %s: %w", name, err)
 	}
 	machine.SetCloud(n.state.Cloud)
-	return n, nil
+	return n, n.loadKernelFaults(l.nodeDir(name))
 }
 
 func (n *node) save() error {

@@ -34,7 +34,7 @@ func mountRootless(c bootConfig, root string) error {
 	_, err := os.Stat(marker)
 	fresh := errors.Is(err, os.ErrNotExist)
 	if fresh {
-		if err := rootlessProvision(c.Dir); err != nil {
+		if err := rootlessProvision(c.Dir, c.blankDirs()); err != nil {
 			return fmt.Errorf("cannot prepare the machine's file system: %w", err)
 		}
 	}
@@ -47,7 +47,11 @@ func mountRootless(c bootConfig, root string) error {
 				"namespaces; or run the lab as root)", dir, err)
 		}
 	}
-	for _, dir := range []string{"/root", "/srv", "/home"} {
+	own := []string{"/root", "/srv", "/home"}
+	if c.Kernels != nil {
+		own = append(own, "/boot")
+	}
+	for _, dir := range own {
 		own := filepath.Join(c.Dir, "layers", "own"+layerName(dir))
 		if err := os.MkdirAll(own, 0o755); err != nil {
 			return err
@@ -78,7 +82,7 @@ func (c bootConfig) shares(dir string) bool {
 	return false
 }
 
-func rootlessProvision(dir string) error {
+func rootlessProvision(dir string, blankDirs []string) error {
 	count := 0
 	for _, top := range rootlessDirs {
 		if err := os.MkdirAll(filepath.Join(dir, "layers", layerName(top), "upper"), 0o755); err != nil {
