@@ -63,6 +63,9 @@ type answer struct {
 // rawBody is an answer that is not JSON.
 type rawBody string
 
+// cutShort is one whose connection breaks before its end.
+type cutShort string
+
 type request struct {
 	Method, Path, Body string
 }
@@ -190,6 +193,10 @@ func (l *lab) handle(w http.ResponseWriter, r *http.Request) {
 	if raw, ok := a.body.(rawBody); ok {
 		_, _ = w.Write([]byte(raw))
 		return
+	}
+	if cut, ok := a.body.(cutShort); ok {
+		_, _ = w.Write([]byte(cut))
+		panic(http.ErrAbortHandler)
 	}
 	_ = json.NewEncoder(w).Encode(a.body) // the charm tells if it cannot read it
 }

@@ -64,6 +64,10 @@ func killCases() []killCase {
 		l.answer("DELETE", "/api/v1/tokens/ada", 200, map[string]any{"id": "t1"})
 		l.answer("POST", "/api/v1/admin/backup", 200, map[string]any{"path": "/b.tar", "sha256": "ab", "size": 12})
 		l.answer("POST", "/api/v1/admin/restore", 200, map[string]any{"schema": 3})
+		l.answer("POST", "/api/v1/campaigns", 201, map[string]any{"id": "c1", "name": "noble", "state": "active"})
+		l.answer("POST", "/api/v1/campaigns/c1/cancel", 200, map[string]any{"id": "c1", "state": "cancelled"})
+		l.answer("POST", "/api/v1/campaigns/c1/retry", 200, map[string]any{"targets": []string{"g1"}})
+		l.answer("GET", exported, 200, rawBody("{}"))
 		return l
 	}
 	return []killCase{
@@ -125,6 +129,10 @@ func killCases() []killCase {
 		{name: "action list-machines", setup: answering, fire: action("list-machines", map[string]any{"filter": "", "state": "any", "query": ""})},
 		{name: "action run-plan", setup: answering, fire: action("run-plan", map[string]any{"plan": "a::b", "query": "node1", "release": "", "kernel": "", "reason": "", "wait": 0})},
 		{name: "action cancel-reservation", setup: answering, fire: action("cancel-reservation", map[string]any{"reservation": "v1", "reason": ""})},
+		{name: "action start-campaign", setup: answering, fire: action("start-campaign", startParams(nil))},
+		{name: "action cancel-campaign", setup: answering, fire: action("cancel-campaign", map[string]any{"campaign": "c1", "reason": "a new spin"})},
+		{name: "action retry-campaign", setup: answering, fire: action("retry-campaign", map[string]any{"campaign": "c1", "machines": "node1", "state": "none", "issue": "", "jobs": "", "reason": "a new switch"})},
+		{name: "action export-campaign", setup: answering, fire: action("export-campaign", map[string]any{"campaign": "c1", "format": "json", "path": ""})},
 		{name: "action show-run", setup: answering, fire: action("show-run", map[string]any{"run": "r1"})},
 		{name: "action create-token", setup: answering, fire: action("create-token", map[string]any{"name": "ada", "role": "viewer", "days": 30})},
 		{name: "action revoke-token", setup: answering, fire: action("revoke-token", map[string]any{"name": "ada"})},

@@ -57,6 +57,7 @@ func malformedOptions() map[string]hookstest.Malformed {
 				"- boot-minutes":                   limits + `it is not that (it is "- boot-minutes")`,
 			}},
 		"webhook-url":              text("webhook-url", `a URL such as https://chat.example.com/hooks/certlab, without user and fragment, or reset it`, "empty", "space"),
+		"kernel-status-url":        text("kernel-status-url", `a URL such as https://kernel.ubuntu.com/swm/status.json, without user and fragment, or reset it`, "empty", "space"),
 		"apt-mirror":               text("apt-mirror", `a URL such as http://mirror.lab/ubuntu, without user, query and fragment, or reset it`, "empty", "space"),
 		"deployed-checkbox-source": text("deployed-checkbox-source", `snap, deb or path`),
 		"deployed-checkbox-channel": more(with(text("deployed-checkbox-channel", `a PPA, such as ppa:checkbox-dev/stable, or reset it`, "empty", "space"), map[string]string{"deployed-checkbox-source": "deb"}),
@@ -134,8 +135,22 @@ func TestFaultMalformedParametersAreSaid(t *testing.T) {
 	path := func(name string, accepts ...string) hookstest.Malformed {
 		return hookstest.Malformed{Message: `^cannot use ` + name + ` ".*"(… \(\d+ bytes\))?: want an absolute path on the unit's machine$`, Accepts: accepts}
 	}
+	campaignReason := reason()
+	campaignReason.Message = strings.Replace(campaignReason.Message, "machine's", "campaign's", 1)
+	names := func(name string) hookstest.Malformed {
+		return hookstest.Malformed{Message: `^cannot use ` + name + ` ".*"(… \(\d+ bytes\))?: want one line of at most 65536 bytes$`, Accepts: append(line("", "").Accepts, "empty")}
+	}
+	one := func(name, want string) hookstest.Malformed {
+		return hookstest.Malformed{Message: `^cannot use ` + name + ` ".*"(… \(\d+ bytes\))?: want ` + want + `$`, Accepts: []string{"empty"}}
+	}
+	campaign := map[string]any{"kind": "sru", "kernel": "", "image": "", "as-it-is": true, "series": "", "flavour": "", "stream": "", "pocket": "", "ppa": "", "tracker": "", "spin": 0,
+		"cycle": "", "query": "", "machines": "", "of-baseline": true, "except": "", "name": "", "policy": "", "plan": "", "baseline": "", "due": "", "priority": 0, "at-once": 0,
+		"reason": "", "dry-run": false}
 	l.CheckMalformedParams(map[string]map[string]any{
-		"list-machines": {"filter": "", "state": "any", "query": ""}, "show-machine": {"machine": "node1"}, "quarantine": {"machine": "node1", "reason": "smoke"},
+		"start-campaign": campaign, "list-campaigns": {"state": "open", "limit": 100}, "show-campaign": {"campaign": "c1"},
+		"cancel-campaign": {"campaign": "c1", "reason": "a new spin"}, "retry-campaign": {"campaign": "c1", "machines": "", "state": "missing", "issue": "", "jobs": "", "reason": "a new switch"},
+		"export-campaign": {"campaign": "c1", "format": "json", "path": ""},
+		"list-machines":   {"filter": "", "state": "any", "query": ""}, "show-machine": {"machine": "node1"}, "quarantine": {"machine": "node1", "reason": "smoke"},
 		"return-to-service": {"machine": "node1", "force": true, "reason": "repaired"}, "power": {"machine": "node1", "action": "cycle", "reason": "hangs"},
 		"console-log": {"machine": "node1"}, "import-dossiers": {"path": file("in.csv"), "dry-run": true}, "export-dossiers": {"path": ""},
 		"run-plan":          {"plan": "a::b", "query": "node1", "release": "", "kernel": "", "reason": "", "wait": 0},
@@ -144,6 +159,19 @@ func TestFaultMalformedParametersAreSaid(t *testing.T) {
 		"usage": {"from": "", "to": ""}, "show-run": {"run": "r1"}, "create-token": {"name": "ada", "role": "viewer", "days": 30}, "revoke-token": {"name": "ada"},
 		"backup": {"path": ""}, "restore": {"path": "/b.tar"}, "repair": {"backup": ""},
 	}, map[string]hookstest.Malformed{
+		"start-campaign kernel": {Message: `^cannot use kernel ".*"(… \(\d+ bytes\))?: want (its source package and exact version, such as linux=6.8.0-51.52|one line of at most 1000 bytes)$`, Accepts: []string{"empty"}},
+		"start-campaign image":  {Message: `^cannot (use image ".*"(… \(\d+ bytes\))?: want one line of at most 1000 bytes|tell what to test: give one of kernel=, image= and as-it-is=true)$`, Accepts: []string{"empty"}},
+		"start-campaign series": line("series", "1000", "empty"), "start-campaign flavour": line("flavour", "1000", "empty"), "start-campaign stream": line("stream", "1000", "empty"),
+		"start-campaign pocket": line("pocket", "1000", "empty"), "start-campaign ppa": line("ppa", "1000", "empty"), "start-campaign tracker": line("tracker", "1000", "empty"),
+		"start-campaign cycle": line("cycle", "1000", "empty"), "start-campaign name": line("name", "1000", "empty"), "start-campaign policy": line("policy", "1000", "empty"),
+		"start-campaign baseline": line("baseline", "1000", "empty"), "start-campaign reason": reason("empty"),
+		"start-campaign query":    {Message: `^cannot (use query ".*"(… \(\d+ bytes\))?: want one line of at most 1000 bytes|tell which machines: give one of query=, machines= and of-baseline=true)$`, Accepts: []string{"empty"}},
+		"start-campaign machines": {Message: `^cannot (use machines ".*"(… \(\d+ bytes\))?: want one line of at most 65536 bytes|tell which machines: give one of query=, machines= and of-baseline=true)$`, Accepts: []string{"empty"}},
+		"start-campaign except":   names("except"), "start-campaign plan": one("plan", "a full id, such as com.canonical.certification::sru-server"),
+		"start-campaign due":     one("due", "a day or a time, such as 2026-12-01 or 2026-12-01T12:00:00Z"),
+		"show-campaign campaign": named("campaign"), "cancel-campaign campaign": named("campaign"), "cancel-campaign reason": campaignReason,
+		"retry-campaign campaign": named("campaign"), "retry-campaign reason": campaignReason, "retry-campaign machines": names("machines"), "retry-campaign jobs": names("jobs"),
+		"retry-campaign issue": line("issue", "1000", "empty"), "export-campaign campaign": named("campaign"), "export-campaign path": path("path", "empty"),
 		"list-machines filter": line("filter", "1000", "empty"), "list-machines query": line("query", "1000", "empty"),
 		"show-machine machine": named("machine"), "quarantine machine": named("machine"), "quarantine reason": reason(),
 		"return-to-service machine": named("machine"), "return-to-service reason": reason(), "power machine": named("machine"), "power reason": reason(),
@@ -162,7 +190,7 @@ func TestFaultMalformedParametersAreSaid(t *testing.T) {
 	})
 	for _, r := range l.asked() {
 		require.Regexp(t, `^/api/v1/(machines\?limit=200(&query=[^/?#]+)?|machines/[^/?#]+(/(quarantine|return|power|console))?|dossiers\?dry_run=true|dossiers.csv|`+
-			`reservations(\?limit=200&state=open|/[^/?#]+(/cancel)?)?|pauses(\?name=[^/?#]*&scope=pool)?|incidents\?limit=200&open=true|usage|fleet|runs/[A-Za-z0-9]+|tokens(/[^/?#]+)?|admin/(backup|restore|repair))$`, r.Path)
+			`reservations(\?limit=200&state=open|/[^/?#]+(/cancel)?)?|pauses(\?name=[^/?#]*&scope=pool)?|campaigns(\?limit=100&state=open|/[^/?#]+(/cancel|/retry|/export\?format=json)?)?|incidents\?limit=200&open=true|usage|fleet|runs/[A-Za-z0-9]+|tokens(/[^/?#]+)?|admin/(backup|restore|repair))$`, r.Path)
 	}
 }
 

@@ -52,6 +52,7 @@ type options struct {
 	DeployedCheckboxPath     string `config:"deployed-checkbox-path"`
 	DeployedCheckboxPackages string `config:"deployed-checkbox-packages"`
 	APTMirror                string `config:"apt-mirror"`
+	KernelStatusURL          string `config:"kernel-status-url"`
 }
 
 const (
@@ -103,6 +104,9 @@ func (o options) desired(model string) (order.ControllerDesired, error) {
 	}
 	var err error
 	if d.ExternalURL, err = externalURL(o.ExternalURL); err != nil {
+		return d, err
+	}
+	if d.KernelStatusURL, err = urlOption("kernel-status-url", "https://kernel.ubuntu.com/swm/status.json", o.KernelStatusURL, true); err != nil {
 		return d, err
 	}
 	if d.SiteName == "" {

@@ -22,6 +22,7 @@ type ControllerDesired struct {
 	DispatchCommand    []string        `json:"dispatch_command"`     // what refreshes the unit's status and databag (juju-exec …)
 	Agents             []EnrolledAgent `json:"agents"`               // sorted by relation, then unit
 	Fleet              Fleet           `json:"fleet,omitzero"`
+	KernelStatusURL    string          `json:"kernel_status_url,omitempty"` // the kernel team's status; empty: it is not polled
 }
 
 // Fleet is how the controller uses its provider of machines. Its zero value means that there is none.

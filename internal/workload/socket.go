@@ -68,13 +68,63 @@ func (s Socket) Call(ctx context.Context, method, path string, body, result any)
 // Send sends a body of that media type, if it is not empty, and returns the answer as it is. One with a status of 400 or more is an *APIError
 // as well.
 func (s Socket) Send(ctx context.Context, method, path, mediaType string, body []byte) (status int, answer []byte, err error) {
+	resp, err := s.do(ctx, method, path, mediaType, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	if answer, err = whole(resp.Body); err != nil {
+		return 0, nil, err
+	}
+	if resp.StatusCode >= 400 {
+		return resp.StatusCode, answer, apiError(resp.StatusCode, answer)
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// Fetch writes what there is at path to w, however long it is, and returns its size. An error after a part of it was written says that it is not
+// whole.
+func (s Socket) Fetch(ctx context.Context, path string, w io.Writer) (int64, error) {
+	resp, err := s.do(ctx, http.MethodGet, path, "", nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 {
+		answer, err := whole(resp.Body)
+		if err != nil {
+			return 0, err
+		}
+		return 0, apiError(resp.StatusCode, answer)
+	}
+	n, err := io.Copy(w, resp.Body)
+	if err != nil {
+		return n, fmt.Errorf("cannot take over the service's answer after %d bytes: %w", n, err)
+	}
+	return n, nil
+}
+
+// whole reads an answer that is not too long.
+func whole(body io.Reader) ([]byte, error) {
+	answer, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the service's answer: %w", err)
+	}
+	if len(answer) > maxAnswer {
+		return nil, fmt.Errorf("cannot read the service's answer: it is longer than %d bytes", maxAnswer)
+	}
+	return answer, nil
+}
+
+// do makes a request. The answer's body is the caller's to close.
+func (s Socket) do(ctx context.Context, method, path, mediaType string, body []byte) (*http.Response, error) {
 	var reader io.Reader
 	if mediaType != "" {
 		reader = bytes.NewReader(body)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://service"+path, reader)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	if mediaType != "" {
 		req.Header.Set("Content-Type", mediaType)
@@ -91,24 +141,13 @@ func (s Socket) Send(ctx context.Context, method, path, mediaType string, body [
 	resp, err := transport.RoundTrip(req)
 	switch {
 	case err != nil && !dialed.Load() && ctx.Err() == nil:
-		return 0, nil, ErrNotAnswering
+		return nil, ErrNotAnswering
 	case err != nil && ctx.Err() != nil: // whatever the dial said when time was up: who asks has to see that it was
-		return 0, nil, fmt.Errorf("cannot ask the service: %w", ctx.Err())
+		return nil, fmt.Errorf("cannot ask the service: %w", ctx.Err())
 	case err != nil:
-		return 0, nil, fmt.Errorf("cannot ask the service: %w", err)
+		return nil, fmt.Errorf("cannot ask the service: %w", err)
 	}
-	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return 0, nil, fmt.Errorf("cannot read the service's answer: %w", err)
-	}
-	if len(answer) > maxAnswer {
-		return 0, nil, fmt.Errorf("cannot read the service's answer: it is longer than %d bytes", maxAnswer)
-	}
-	if resp.StatusCode >= 400 {
-		return resp.StatusCode, answer, apiError(resp.StatusCode, answer)
-	}
-	return resp.StatusCode, answer, nil
+	return resp, nil
 }
 
 // apiError reads {"error":{"code":…,"message":…}} and {"error":"…"}.

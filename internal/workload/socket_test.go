@@ -3,10 +3,12 @@ package workload
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,4 +73,43 @@ func TestSocketCallDecodesAnswersAndRefusals(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
 	require.ErrorIs(t, socket.Call(ctx, "GET", "/ok", nil, nil), context.DeadlineExceeded)
+}
+
+func TestSocketFetchWritesAnAnswerOfAnyLength(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "sock")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := Socket{filepath.Join(dir, "s")}
+	listener, err := net.Listen("unix", socket.path)
+	require.NoError(t, err)
+	const size = maxAnswer + 1
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/missing":
+			w.WriteHeader(404)
+			fmt.Fprint(w, `{"error":{"code":"not-found","message":"there is no campaign \"c1\""}}`)
+		case "/cut":
+			fmt.Fprint(w, "half of i")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		default:
+			_, _ = w.Write(make([]byte, size))
+		}
+	})}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	n, err := socket.Fetch(t.Context(), "/whole", io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, int64(size), n)
+	_, err = socket.Fetch(t.Context(), "/missing", io.Discard)
+	var refusal *APIError
+	require.ErrorAs(t, err, &refusal)
+	require.Equal(t, "not-found", refusal.Code)
+	out := &strings.Builder{}
+	n, err = socket.Fetch(t.Context(), "/cut", out)
+	require.EqualError(t, err, "cannot take over the service's answer after 9 bytes: unexpected EOF")
+	require.Equal(t, int64(len(out.String())), n)
+	_, _, err = socket.Send(t.Context(), "GET", "/whole", "", nil)
+	require.ErrorContains(t, err, "it is longer than")
 }

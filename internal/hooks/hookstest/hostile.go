@@ -121,7 +121,7 @@ func (s *Scenario) CheckMalformedParams(good map[string]map[string]any, rows map
 			switch {
 			case schema.(map[string]any)["enum"] != nil, kind == "integer", kind == "boolean":
 				values = nil
-				s.refusedParams(action, param, kind, good[action])
+				s.refusedParams(action, param, schema.(map[string]any), good[action])
 				continue
 			case kind != "string":
 				require.Fail(s.t, fmt.Sprintf("no hostile values for parameters of type %q", kind))
@@ -159,9 +159,10 @@ func (s *Scenario) forgetTasks() {
 }
 
 // refusedParams requires that the action's schema refuses values of a number, a boolean or an enumeration.
-func (s *Scenario) refusedParams(action, param, kind string, good map[string]any) {
+func (s *Scenario) refusedParams(action, param string, schema, good map[string]any) {
+	least, bounded := schema["minimum"]
 	for _, value := range []any{"", " ", "10MB", "$(reboot)", -1, 1 << 40, true} {
-		if value == true && kind == "boolean" {
+		if value == true && schema["type"] == "boolean" || value == -1 && bounded && strings.HasPrefix(fmt.Sprint(least), "-") {
 			continue
 		}
 		params := map[string]any{}
