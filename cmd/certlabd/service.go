@@ -23,6 +23,7 @@ import (
 	"certlab/internal/control"
 	"certlab/internal/control/campaign"
 	"certlab/internal/control/provision"
+	"certlab/internal/control/review"
 	"certlab/internal/control/trust"
 	"certlab/internal/control/trust/notices"
 	"certlab/internal/control/watch"
@@ -53,6 +54,7 @@ type service struct {
 	watch  *watch.Watch
 	outbox *notices.Outbox
 	engine *campaign.Engine
+	review *review.Review
 	about  aboutCache
 	region region
 	keys   *authority.Authority
@@ -111,10 +113,10 @@ func newService(ctx context.Context, dir string, errs io.Writer) (_ *service, er
 	if s.keys, err = authority.Open(s.data.Keys(), s.now); err != nil {
 		return nil, err
 	}
-	s.lab = control.New(control.Options{DB: s.db, Blobs: s.store, Data: s.data, Logger: s.logger, Now: s.now})
+	s.lab = control.New(control.Options{DB: s.db, Blobs: s.store, Data: s.data, Logger: s.logger, Now: s.now, Indexed: s.indexed})
 	s.newTrust()
 	s.fleet = s.newFleet()
-	s.engine = s.newCampaigns()
+	s.newCampaigns()
 	if err := s.trust.Load(ctx); err != nil {
 		s.logger.Error("cannot read the incidents yet", "error", err) // the data may be damaged: what can be read is served
 	}
@@ -130,8 +132,8 @@ func (s *service) newServer() *server.Server {
 	registry.MustRegister(build)
 	clocks := control.NewClocks(s.logger)
 	return server.New(server.Options{
-		API: &api.API{Store: s.db, Files: s.store, Lab: s.lab, Fleet: s.fleet, Campaigns: s.engine, Keys: s.keys, Clocks: clocks, Publish: s.publish, Restart: s.end, Health: s.health, Logger: s.logger, Now: s.now},
-		Web: &web.Web{Store: s.db, Lab: s.lab, Fleet: s.fleet, Campaigns: s.engine, Clocks: clocks, Logger: s.logger, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		API: &api.API{Store: s.db, Files: s.store, Lab: s.lab, Fleet: s.fleet, Campaigns: s.engine, Review: s.review, Keys: s.keys, Clocks: clocks, Publish: s.publish, Restart: s.end, Health: s.health, Logger: s.logger, Now: s.now},
+		Web: &web.Web{Store: s.db, Lab: s.lab, Fleet: s.fleet, Campaigns: s.engine, Review: s.review, Clocks: clocks, Logger: s.logger, Now: s.now}, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Tokens: s.db, Contacts: s.lab, Clocks: clocks, Logger: s.logger, Now: s.now, Limits: s.limits,
 	})
 }
@@ -210,7 +212,7 @@ func (s *service) run(ctx context.Context, hup <-chan os.Signal) error {
 func (s *service) loops(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	all := []func(context.Context) error{s.lab.Loops, s.fleet.Loop, s.trust.Loop, s.watch.Loop, s.outbox.Loop, s.engine.Loop}
+	all := []func(context.Context) error{s.lab.Loops, s.fleet.Loop, s.trust.Loop, s.watch.Loop, s.outbox.Loop, s.engine.Loop, s.review.Loop}
 	errs := make(chan error, len(all))
 	for _, loop := range all {
 		go func() {

@@ -96,6 +96,8 @@ type Campaign struct {
 	Reason       string        `json:"reason,omitempty"`     //
 	Finished     *time.Time    `json:"finished"`             // when it became final
 	Ending       string        `json:"ending,omitempty"`     // why it was paused, cancelled or superseded, and by whom
+	Resumed      *time.Time    `json:"resumed,omitempty"`    // when it last was, after it was paused
+	Request      string        `json:"request,omitempty"`    // SHA-256 of what was asked for, by which a repeated request is known
 	Supersedes   string        `json:"supersedes,omitempty"` // id of the campaign of the spin before
 	SupersededBy string        `json:"superseded_by,omitempty"`
 	Version      int64         `json:"version"` // goes up with each change of the campaign, its targets, findings and decisions
@@ -164,6 +166,7 @@ type Target struct {
 	Submission string      `json:"submission,omitempty"` // id, of the counted try
 	Compared   *Compared   `json:"compared,omitempty"`
 	NotBefore  *time.Time  `json:"not_before,omitempty"` // of the next try
+	Next       *Try        `json:"next,omitempty"`       // what is to be tried next: purpose, machine, jobs, finding and who asked, and ids that were promised; null: the first try
 	Then       TargetState `json:"then,omitempty"`       // that it goes back to after a try for some jobs, or one that came to nothing
 	Updated    time.Time   `json:"updated"`
 }

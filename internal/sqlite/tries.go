@@ -93,3 +93,29 @@ func (t *CampaignTx) TryOfRun(run string) (TryRow, error) { return tryOfRun(t.ct
 func tryOfRun(ctx context.Context, q query, run string) (TryRow, error) {
 	return one(ctx, q, scanTry, notFound("try", run), "SELECT "+tryColumns+"t.seen FROM tries t WHERE t.run = ?", run)
 }
+
+// How a campaign uses a machine.
+const (
+	UsedNot  = iota // not at all
+	UsedOver        // a target of its own on it is settled
+	UsedNow         // a target of its own on it is not settled, or a try of any campaign is under way there
+)
+
+// CampaignUses says how a campaign uses a machine.
+func (db *DB) CampaignUses(ctx context.Context, campaign, machine string) (int, error) {
+	return one(ctx, db.r, func(s scanner) (v int, err error) { return v, s.Scan(&v) }, nil, `SELECT CASE WHEN EXISTS (SELECT 1 FROM tries WHERE machine = ?2 AND open = 1)
+		OR EXISTS (SELECT 1 FROM targets WHERE campaign = ?1 AND machine = ?2 AND state IN ('waiting', 'queued', 'provisioning', 'running', 'comparing')) THEN 2
+		ELSE EXISTS (SELECT 1 FROM targets WHERE campaign = ?1 AND machine = ?2) END`, campaign, machine)
+}
+
+// AwaitedRepeats returns the open tries of a campaign that the lab does again by itself after an incident, and of which there is nothing yet.
+func (db *DB) AwaitedRepeats(ctx context.Context, campaign string) ([]TryRow, error) {
+	return list(ctx, db.r, scanTry, "SELECT "+tryColumns+`t.seen FROM tries t INDEXED BY tries_open WHERE t.campaign = ? AND t.open = 1 AND t.purpose = 'incident'
+		AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = t.run) AND NOT EXISTS (SELECT 1 FROM reservations v WHERE v.id = t.reservation)`, campaign)
+}
+
+// RunSubmission returns the newest submission of a run. It fails as NotFound.
+func (t *CampaignTx) RunSubmission(run string) (cert.Submission, error) {
+	r, err := one(t.ctx, t.tx, scanSubmission, notFound("submission of run", run), "SELECT "+briefSubmission+submissionTables+" WHERE s.run = ? ORDER BY s.seq DESC LIMIT 1", run)
+	return r.Submission, err
+}

@@ -37,20 +37,21 @@ type Options struct {
 	Logger *slog.Logger
 	Fleet  Fleet
 	Lab    Lab
-	// Findings is called in each transaction in which a try of a target ends: it derives from the target's tries what is to be seen of them without
-	// results. It may be called again for the same.
-	Findings func(tx *sqlite.CampaignTx, c cert.Campaign, t cert.Target) error
-	// Review says that a target waits to be compared, or that nothing more will run in a campaign by itself.
+	// Review is called when a try has ended, or nothing more will run in a campaign by itself; nil: nobody has to know.
 	Review func()
 	News   News
 	Now    func() time.Time
-	Every  time.Duration // between looks; 5 s
+	Every  time.Duration // between looks; 1 s
 }
 
 // An Engine plans and runs campaigns. It is safe for concurrent use.
 type Engine struct {
 	Options
-	wake chan struct{}
+	wake    chan struct{}
+	changes int64                // of the database, before the last turn; the loop's alone
+	turned  time.Time            // when that was
+	later   map[string]time.Time // run → its reservation is not asked for before; the loop's alone
+	looked  map[string]time.Time // campaign → what is waited for is not looked at before; the loop's alone
 }
 
 // New returns an Engine.
@@ -59,15 +60,12 @@ func New(o Options) *Engine {
 		o.Now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 	}
 	if o.Every <= 0 {
-		o.Every = 5 * time.Second
-	}
-	if o.Findings == nil {
-		o.Findings = func(*sqlite.CampaignTx, cert.Campaign, cert.Target) error { return nil }
+		o.Every = time.Second
 	}
 	if o.Review == nil {
 		o.Review = func() {}
 	}
-	return &Engine{Options: o, wake: make(chan struct{}, 1)}
+	return &Engine{Options: o, wake: make(chan struct{}, 1), later: map[string]time.Time{}, looked: map[string]time.Time{}}
 }
 
 // Wake has the loop look at once.
@@ -89,6 +87,13 @@ func (e *Engine) Loop(ctx context.Context) error {
 		case <-e.wake:
 		case <-timer.C:
 		}
-		timer.Reset(e.Every)
+		wait := e.Every
+		more, err := e.Turn(ctx)
+		if err != nil && ctx.Err() == nil {
+			e.Logger.Error("cannot go on with the campaigns", "error", err)
+		} else if more {
+			wait = 0
+		}
+		timer.Reset(wait)
 	}
 }

@@ -9,14 +9,6 @@ import (
 
 var errNotYet = cert.Errorf(cert.Unavailable, "cannot do that yet")
 
-func (e *Engine) PlanCampaign(ctx context.Context, want cert.NewCampaign, by string) (cert.CampaignPlan, error) {
-	return cert.CampaignPlan{}, errNotYet
-}
-
-func (e *Engine) StartCampaign(ctx context.Context, want cert.NewCampaign, by string, role cert.Role) (cert.Campaign, bool, error) {
-	return cert.Campaign{}, false, errNotYet
-}
-
 func (e *Engine) ChangeCampaign(ctx context.Context, name string, c cert.ChangeCampaign, by string, role cert.Role) (cert.Campaign, error) {
 	return cert.Campaign{}, errNotYet
 }
@@ -44,8 +36,6 @@ func (e *Engine) RerunIssue(ctx context.Context, issue, reason, by string, role 
 func (e *Engine) Timeline(ctx context.Context, run string) (cert.Timeline, error) {
 	return cert.Timeline{}, errNotYet
 }
-
-func (e *Engine) Forecast(ctx context.Context, v *cert.CampaignView) error { return nil }
 
 func (e *Engine) Kernels(ctx context.Context) (cert.KernelNewsList, error) {
 	if e.News == nil {
