@@ -70,6 +70,8 @@ func (s session) save() error {
 	return nil
 }
 
+var errNotLoggedIn = errors.New("not logged in: certlab login URL --code CODE (an administrator makes codes: certlab token create, or juju run cert-controller/leader create-token)")
+
 // connect returns a client for the controller that was logged in to.
 func connect() (*client.Client, error) {
 	path, err := sessionFile()
@@ -78,7 +80,7 @@ func connect() (*client.Client, error) {
 	}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, errors.New("not logged in: certlab login URL --code CODE (an administrator makes codes: certlab token create, or juju run cert-controller/leader create-token)")
+		return nil, errNotLoggedIn
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the login: %w", err)

@@ -69,7 +69,14 @@ func (c *machineConsoleCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	return api.Console(ctx, c.Machine, std.out)
+	if _, _, tty := terminal(std.out); !tty {
+		return api.Console(ctx, c.Machine, std.out) // a file gets it as it is
+	}
+	shown := &neutral{w: std.out}
+	if err := api.Console(ctx, c.Machine, shown); err != nil {
+		return err
+	}
+	return shown.flushed()
 }
 
 // scopeFlags name a part of the lab.

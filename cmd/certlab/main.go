@@ -25,6 +25,12 @@ type cli struct {
 	Machine     machineCmd     `cmd:"" help:"Machines under test."`
 	Reservation reservationCmd `cmd:"" help:"Who holds which machine (certlab machine reserve asks for one)."`
 	Run         runCmd         `cmd:"" help:"Runs of test plans on machines."`
+	Campaign    campaignCmd    `cmd:"" help:"Campaigns: a subject on many machines, up to a verdict."`
+	Finding     findingCmd     `cmd:"" help:"What campaigns have found."`
+	Issue       issueCmd       `cmd:"" help:"Known issues: rules that recognise results."`
+	Decision    decisionCmd    `cmd:"" help:"Approve, reject and waive, and the log of who did."`
+	Policy      policyCmd      `cmd:"" help:"What campaigns demand."`
+	Kernel      kernelCmd      `cmd:"" help:"Kernels that the kernel team wants tested."`
 	Submission  submissionCmd  `cmd:"" help:"Read submissions, and add them to the controller."`
 	Result      resultCmd      `cmd:"" help:"Results of jobs."`
 	Token       tokenCmd       `cmd:"" help:"Who may use the controller."`
@@ -55,7 +61,7 @@ func main() {
 }
 
 // run parses args, runs the command and returns the exit code: 0 for success, 1 when the command failed, 2 when the arguments
-// are wrong, or what the command asked for.
+// are wrong, or what the command asked for. Commands about campaigns have exit statuses of their own: see failStatus.
 func run(ctx context.Context, args []string, std streams) int {
 	parser, err := newParser(ctx, std)
 	if err != nil {
@@ -65,6 +71,9 @@ func run(ctx context.Context, args []string, std streams) int {
 	command, err := parser.Parse(args)
 	if err != nil {
 		fmt.Fprintf(std.err, "certlab: %v (see %s --help)\n", err, commandOf(err))
+		if isScripted(args) {
+			return int(exitUsage)
+		}
 		return 2
 	}
 	err = command.Run()
@@ -75,7 +84,10 @@ func run(ctx context.Context, args []string, std streams) int {
 	case errors.As(err, &code):
 		return int(code)
 	default:
-		fmt.Fprintf(std.err, "certlab: %v\n", err)
+		fmt.Fprintf(std.err, "certlab: %s\n", plain(err.Error()))
+		if isScripted(args) {
+			return int(failStatus(err))
+		}
 		return 1
 	}
 }

@@ -56,13 +56,30 @@ func runNote(r cert.Run) string {
 
 type runShowCmd struct {
 	ID         string `arg:"" name:"run" help:"Id of the run."`
+	Timeline   bool   `help:"Show what it has gone through: phases, boots and their kernels, power, uploads. --watch follows it."`
+	watchFlags `embed:""`
 	formatFlag `embed:""`
+}
+
+// Help is shown by --help.
+func (runShowCmd) Help() string {
+	return "With --watch, the exit status is 0 if the run has completed, 1 if it has failed or was cancelled, or something went wrong, and 3 if it is not over."
 }
 
 func (c *runShowCmd) Run(ctx context.Context, std streams) error {
 	api, err := connect()
 	if err != nil {
 		return err
+	}
+	switch {
+	case c.Watch:
+		return watchRun(ctx, std, api, c.ID, c.watchFlags, c.formatFlag)
+	case c.Timeline:
+		t, err := api.Timeline(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		return c.showTimeline(std, t)
 	}
 	r, err := api.Run(ctx, c.ID)
 	return c.showRun(std, r, err)

@@ -108,5 +108,7 @@ type FindingGroup struct {
 	IssueLink string         `json:"issue_link,omitempty"`
 	Flaky     string         `json:"flaky,omitempty"` // such as "failed 3 of the last 20 times on released kernels"
 	Excerpt   string         `json:"excerpt,omitempty"`
-	Text      string         `json:"text"`
+	// Attachments counts what the first of Findings' submissions attaches of the job.
+	Attachments int    `json:"attachments,omitempty"`
+	Text        string `json:"text"`
 }

@@ -57,12 +57,7 @@ func filter(r *route.Request) (cert.Filter, error) {
 	}
 	f := cert.Filter{State: q.Get("state"), Standing: q.Get("standing"), Query: q.Get("query"), Class: q.Get("class"), Job: q.Get("job"), Issue: q.Get("issue"),
 		Signature: q.Get("signature"), Open: flag("open"), Blocker: flag("blocker"), New: flag("new"), Machine: q.Get("machine"), Target: q.Get("target")}
-	if f.Query != "" {
-		if _, err := cert.ParseQuery(f.Query); err != nil {
-			return f, err
-		}
-	}
-	return f, nil
+	return f, f.Validate()
 }
 
 // ListTargets is GET /api/v1/campaigns/{campaign}/targets.
@@ -118,12 +113,10 @@ func (a *API) Decide(w http.ResponseWriter, r *route.Request) error {
 	if err := r.Decode(&in, true); err != nil {
 		return err
 	}
-	if in.Filter.Query != "" {
-		if _, err := cert.ParseQuery(in.Filter.Query); err != nil {
-			return err
-		}
-	}
 	if err := needReason(in.Reason, "decide"); err != nil {
+		return err
+	}
+	if err := in.Validate(a.Now()); err != nil {
 		return err
 	}
 	if r.Caller.Local {

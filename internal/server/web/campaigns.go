@@ -3,7 +3,9 @@ package web
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"certlab/internal/cert"
@@ -54,7 +56,64 @@ func (p *Web) CampaignPage(w http.ResponseWriter, r *route.Request) error {
 	if err := p.Campaigns.Forecast(r.Context(), &v); err != nil {
 		return err
 	}
-	return p.render(w, r, http.StatusOK, "campaign", view{Title: v.Campaign.Name, Here: "campaigns", Refresh: v.Campaign.State == cert.CampaignActive, Data: v})
+	return p.render(w, r, http.StatusOK, "campaign", view{Title: v.Campaign.Name, Here: "campaigns", Refresh: v.Campaign.State == cert.CampaignActive, Data: campaignData{v}})
+}
+
+// campaignData is a campaign as its page shows it.
+type campaignData struct{ cert.CampaignView }
+
+// Settled reports whether nothing more will happen to the campaign by itself.
+func (d campaignData) Settled() bool {
+	return d.Campaign.State != cert.CampaignActive && d.Campaign.State != cert.CampaignPaused
+}
+
+// Headline is how the campaign stands. Approved is only what has a verdict that says so and that nothing contradicts.
+func (d campaignData) Headline() string {
+	switch v := d.Verdict; {
+	case d.Late > 0 && v != nil:
+		return fmt.Sprintf("Needs a decision: it was %s, and %d later findings contradict it", v.Outcome, d.Late)
+	case d.Campaign.State == cert.CampaignApproved && v != nil && v.Outcome == cert.StandApproved:
+		return "Approved by " + v.By
+	case d.Campaign.State == cert.CampaignRejected:
+		return "Rejected"
+	case d.Campaign.State == cert.CampaignCancelled, d.Campaign.State == cert.CampaignSuperseded:
+		return "Ended without a verdict: " + string(d.Campaign.State) + " " + d.Campaign.Ending
+	case d.Settled():
+		return "Needs a decision"
+	case d.Campaign.State == cert.CampaignPaused:
+		return "Paused: " + d.Campaign.Ending
+	}
+	return "Not finished"
+}
+
+// Colour is that of the headline.
+func (d campaignData) Colour() string {
+	if d.Campaign.State == cert.CampaignApproved && d.Verdict != nil && d.Verdict.Outcome == cert.StandApproved && d.Late == 0 {
+		return "good"
+	}
+	return "bad"
+}
+
+// OpenGroups are the failures that stand between the campaign and an approval: blockers, or the others.
+func (d campaignData) OpenGroups(blockers bool) []cert.FindingGroup {
+	var out []cert.FindingGroup
+	for _, g := range d.Groups {
+		if g.Open && g.Blocker == blockers {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// Explained counts the groups that stand in nobody's way.
+func (d campaignData) Explained() int {
+	n := 0
+	for _, g := range d.Groups {
+		if !g.Open {
+			n++
+		}
+	}
+	return n
 }
 
 // FindingParams are the parameters of the page of a campaign's findings.
@@ -119,34 +178,6 @@ func (p *Web) FindingPage(w http.ResponseWriter, r *route.Request) error {
 	return p.render(w, r, http.StatusOK, "finding", view{Title: title, Here: "campaigns", Data: v})
 }
 
-// subjectText is what a campaign tests, in a few words.
-func subjectText(s cert.Subject) string {
-	var parts []string
-	for _, part := range []string{s.Source, s.Version, s.Series, s.Flavour, s.Stream} {
-		if part != "" {
-			parts = append(parts, part)
-		}
-	}
-	if s.Kind == cert.SubjectImage {
-		parts = append(parts, "image "+s.Serial)
-	}
-	if s.Kind == cert.SubjectMachine {
-		parts = append(parts, "the machine as it is")
-	}
-	for _, q := range s.Packages {
-		parts = append(parts, q.Name+"="+q.Version)
-	}
-	switch {
-	case s.PPA != "":
-		parts = append(parts, "from "+s.PPA)
-	case s.Archive != nil:
-		parts = append(parts, "from "+s.Archive.URI)
-	case s.Pocket != "":
-		parts = append(parts, "from "+s.Pocket)
-	}
-	return strings.Join(parts, " ")
-}
-
 // daysText is how long it is until something is due.
 func daysText(days *float64) string {
 	switch {
@@ -156,4 +187,59 @@ func daysText(days *float64) string {
 		return fmt.Sprintf("%.1f days over", -*days)
 	}
 	return fmt.Sprintf("%.1f days left", *days)
+}
+
+// settledTargets is how many of the required targets nothing more happens to.
+func settledTargets(c cert.Coverage) int { return c.Done + c.Blocked + c.Missing }
+
+// provable is how many targets have something that can be proved.
+func provable(c cert.Coverage) int { return c.Done + c.Blocked }
+
+// otherFindings is how many open findings of a campaign are no blockers.
+func otherFindings(s cert.CampaignSummary) int { return s.Open - s.Blockers }
+
+// someNames lists names of so many machines.
+func someNames(names []string, of int) string {
+	const most = 5
+	shown := names[:min(len(names), most)]
+	text := strings.Join(shown, ", ")
+	if more := of - len(shown); more > 0 && len(shown) > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// firstOf is the first of a list, if there is one.
+func firstOf(list []string) []string { return list[:min(len(list), 1)] }
+
+// countedText lists numbers by name.
+func countedText(counts map[string]int) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// findingStands says whether a finding is in the way of an approval, and if not, why.
+func findingStands(f cert.Finding) string {
+	switch {
+	case f.Late:
+		return "came after the verdict"
+	case f.Waived != 0:
+		return fmt.Sprintf("waived by decision %d", f.Waived)
+	case f.Excused:
+		return "excused by known issue " + f.Issue
+	case f.Open():
+		return "open"
+	}
+	return "no matter"
+}
+
+// phaseTook is how long a phase took, if it is over.
+func phaseTook(p cert.TimelinePhase) string {
+	if p.Ended == nil {
+		return "goes on"
+	}
+	return formatDuration(p.Ended.Sub(p.Started).Seconds())
 }

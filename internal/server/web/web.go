@@ -86,7 +86,8 @@ var pages = parse()
 func parse() map[string]*template.Template {
 	funcs := template.FuncMap{
 		"time": formatTime, "bytes": formatBytes, "counts": sortedCounts, "duration": formatDuration, "class": outcomeClass, "progress": progress, "interrupted": interrupted,
-		"hardware": hardware, "note": note, "join": strings.Join, "name": outcomeName, "subject": subjectText, "days": daysText,
+		"hardware": hardware, "note": note, "join": strings.Join, "name": outcomeName, "days": daysText,
+		"settled": settledTargets, "blocked": provable, "others": otherFindings, "names": someNames, "first": firstOf, "counted": countedText, "stands": findingStands, "took": phaseTook,
 	}
 	out := make(map[string]*template.Template)
 	entries, err := files.ReadDir("templates")
@@ -248,7 +249,15 @@ func (p *Web) Run(w http.ResponseWriter, r *route.Request) error {
 	if err != nil {
 		return err
 	}
-	return p.render(w, r, http.StatusOK, "run", view{Title: "Run of " + run.Spec.Plan, Here: "runs", Data: run, Refresh: run.State == cert.Running})
+	data := struct {
+		cert.Run
+		Timeline cert.Timeline
+		Problem  string
+	}{Run: run}
+	if data.Timeline, err = p.Campaigns.Timeline(r.Context(), run.ID); err != nil {
+		data.Problem = err.Error()
+	}
+	return p.render(w, r, http.StatusOK, "run", view{Title: "Run of " + run.Spec.Plan, Here: "runs", Data: data, Refresh: run.State == cert.Running})
 }
 
 // Submissions is GET /submissions.
@@ -479,11 +488,11 @@ func sortedCounts(c map[string]int) []count {
 // outcomeClass is the CSS class of an outcome or a state.
 func outcomeClass(v any) string {
 	switch s := fmt.Sprint(v); s {
-	case "pass", "completed", "indexed", "free":
+	case "pass", "completed", "indexed", "free", "approved", "done":
 		return "good"
-	case "fail", "crash", "failed", "unreadable", cert.OutcomeLost, cert.OutcomeNoManifest, "dirty", "quarantined":
+	case "fail", "crash", "failed", "unreadable", cert.OutcomeLost, cert.OutcomeNoManifest, "dirty", "quarantined", "rejected", "blocked", "missing":
 		return "bad"
-	case "running", "pending", "preparing", "provisioning", "busy":
+	case "running", "pending", "preparing", "provisioning", "busy", "active", "comparing":
 		return "busy"
 	}
 	return "other"
