@@ -30,6 +30,7 @@ type cli struct {
 
 	Run      runCmd      `cmd:"" help:"Run the service, or a plan at this terminal."`
 	Status   statusCmd   `cmd:"" help:"Show what the agent does."`
+	Clean    cleanCmd    `cmd:"" help:"Say that a dirty machine was put right by hand, so that it takes runs again."`
 	Identity identityCmd `cmd:"" help:"Make the agent's key if there is none, and write public.json."`
 	Enrol    enrolCmd    `cmd:"" help:"Make a deployed machine's agent known to the controller."`
 	Keep     keepCmd     `cmd:"" hidden:"" help:"Keep one start of Checkbox."`
@@ -115,6 +116,23 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	return showRun(std.out, r)
+}
+
+// cleanCmd ends that a machine is dirty.
+type cleanCmd struct {
+	Dir string `help:"Directory of the agent; found by itself where the machine has one agent." placeholder:"DIR"`
+}
+
+func (c *cleanCmd) Run(ctx context.Context, std streams) error {
+	dir, err := findDir(c.Dir)
+	if err != nil {
+		return err
+	}
+	if err := agent.NewClient(dir).Clean(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintln(std.out, "the machine counts as clean and takes runs")
+	return nil
 }
 
 // findDir returns the directory of the machine's agent.

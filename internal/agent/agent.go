@@ -48,6 +48,8 @@ type Options struct {
 	JournalCommand []string // what prints the journal; journalctl
 	PstoreDirs     []string // where the kernel's last words are; /sys/fs/pstore, and where systemd puts them
 
+	Subject SubjectOptions // how a subject is installed, selected and booted
+
 	KeepFor   time.Duration // how long delivered files are kept; 7 days
 	KeepBytes int64         // how much of them; 2 GiB
 	KeepFree  int64         // bytes; while less is free nothing is kept; a tenth of the disk, at most 5 GiB
@@ -111,6 +113,7 @@ func (o *Options) defaults() {
 	if o.Run == nil {
 		o.Run = checkbox.Exec
 	}
+	o.Subject.defaults()
 }
 
 // An Agent runs plans on this machine, one at a time.
@@ -139,8 +142,10 @@ type Agent struct {
 	installed  int // counts the desired states that Checkbox was installed for
 	wanted     int
 	runs       map[string]*run
-	order      []string // run ids, oldest first
-	leave      bool     // another binary is to take over
+	order      []string  // run ids, oldest first
+	held       *holding  // what was done to the machine for a subject; nil: nothing
+	dirtyAt    time.Time // when putting the machine back has failed last
+	leave      bool      // another binary is to take over
 }
 
 // Run is the agent's life: it returns nil when it was told to end, or when another binary should take over, which whoever keeps it
@@ -191,6 +196,7 @@ func open(opts Options) (*Agent, error) {
 	if err := a.load(); err != nil {
 		return nil, err
 	}
+	a.loadHolding()
 	a.apply()
 	return a, nil
 }
@@ -340,6 +346,9 @@ func (a *Agent) shouldLeave() bool {
 	if own := ownBinary(); a.desired.Binary == own || sameFile(a.desired.Binary, "/proc/self/exe") || !executable(a.desired.Binary) {
 		return false
 	}
+	if a.held != nil && a.held.Dirty == "" && a.held.Subject.Restore {
+		return false // apt may be at work
+	}
 	for _, id := range a.order {
 		if !a.runs[id].rec.Run.State.Final() {
 			return false
@@ -429,7 +438,7 @@ func (a *Agent) install(ctx context.Context) {
 // busy reports whether an attempt is in progress: what it runs on must not be replaced under it, only found. a.mu must be held.
 func (a *Agent) busy() bool {
 	for _, id := range a.order {
-		if s := a.runs[id].rec.Step; s == stepTesting || s == stepPreparing && a.tool != nil {
+		if s := a.runs[id].rec.Step; s == stepTesting || (s == stepPreparing || s == stepSubject) && a.tool != nil {
 			return true
 		}
 	}

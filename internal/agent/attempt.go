@@ -45,17 +45,22 @@ func (a *Agent) work(ctx context.Context) {
 			if r.rec.Step == stepEnded || next != nil && r.rec.Step == stepQueued {
 				continue
 			}
+			if r.rec.Step == stepQueued && a.held != nil && a.held.Run != id {
+				continue // what the run before has changed is put back first
+			}
 			// What was begun comes before what waits; there is at most one.
 			if next == nil || next.rec.Step == stepQueued {
 				next = r
 			}
 		}
+		held, wait := a.nextRestore()
 		a.mu.Unlock()
+		if next == nil && held != nil && wait == 0 {
+			a.putBack(ctx, *held)
+			continue
+		}
 		if next == nil {
-			select {
-			case <-ctx.Done():
-			case <-changed:
-			}
+			untilChanged(ctx, changed, wait)
 			continue
 		}
 		err := a.execute(ctx, next)
@@ -99,14 +104,21 @@ func (a *Agent) execute(ctx context.Context, r *run) error {
 	case cancelled && at != stepTesting:
 		err = errCancelled
 	default:
-		if at != stepTesting {
-			if err = t.prepare(runCtx); err != nil && !errors.As(err, &failed) && !errors.Is(err, errCancelled) && runCtx.Err() == nil {
+		if at == stepTesting {
+			t.noteBoot()
+		} else {
+			if err = t.install(runCtx); err == nil {
+				err = t.prepare(runCtx)
+			}
+			if err != nil && !errors.As(err, &failed) && !errors.Is(err, errCancelled) && runCtx.Err() == nil {
 				return err
 			}
 		}
 		if err == nil {
 			// Not runCtx: a cancelled attempt has to be seen to its end too.
-			err = t.attend(ctx)
+			if err = t.attend(ctx); err == nil {
+				err = t.proved()
+			}
 		}
 	}
 	if ctx.Err() != nil {

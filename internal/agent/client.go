@@ -74,6 +74,11 @@ func (c *Client) Status(ctx context.Context) (order.AgentStatus, error) {
 	return s, c.do(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
+// Clean tells the agent that a dirty machine is what it was, on a person's word.
+func (c *Client) Clean(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "/v1/clean", nil, nil)
+}
+
 // Start asks for a run.
 func (c *Client) Start(ctx context.Context, req order.RunRequest) (order.Run, error) {
 	var r order.Run

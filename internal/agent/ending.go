@@ -140,7 +140,7 @@ func (t *attempt) finish() error {
 	}
 	var files []order.File
 	submission := ""
-	all := []spooled{{order.SubmissionFile, "submission.tar.xz"}, {order.ConsoleFile, "console"}, {order.SessionFile, "session.tar.gz"}}
+	all := []spooled{{order.SubmissionFile, "submission.tar.xz"}, {order.ConsoleFile, "console"}, {order.SessionFile, "session.tar.gz"}, {order.JobsFile, plannedFile}}
 	for _, f := range append(all, t.evidence(t.dir(), spool)...) {
 		from, to := filepath.Join(t.dir(), f.name), filepath.Join(spool, f.name)
 		if info, err := os.Stat(from); err == nil && info.Mode().IsRegular() {
@@ -188,6 +188,9 @@ func (t *attempt) finish() error {
 	}); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	t.run.endedAt = time.Now()
+	a.mu.Unlock()
 	level := a.opts.Log.Info
 	if rec.Verdict == order.Failed {
 		level = a.opts.Log.Error

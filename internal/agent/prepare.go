@@ -68,6 +68,9 @@ func (t *attempt) prepare(ctx context.Context) error {
 	if err := writeJSON(t.jobsPath(), jobs, 0o600); err != nil {
 		return fail(order.FailSpool, "%v", err)
 	}
+	if err := t.writePlanned(); err != nil {
+		return fail(order.FailSpool, "%v", err)
+	}
 	if err := t.checkJobs(spec); err != nil {
 		return err
 	}
@@ -81,6 +84,17 @@ func (t *attempt) prepare(ctx context.Context) error {
 		return errCancelled
 	}
 	return t.begin(tool.Start(t.launcherPath()))
+}
+
+// plannedFile is what the plan has on this machine, as it is delivered.
+const plannedFile = "planned-jobs.json"
+
+func (t *attempt) writePlanned() error {
+	planned := make([]order.PlannedJob, 0, len(t.jobs))
+	for _, j := range t.jobs {
+		planned = append(planned, order.PlannedJob{ID: j.ID, Plugin: j.Plugin})
+	}
+	return writeJSON(filepath.Join(t.dir(), plannedFile), planned, 0o600)
 }
 
 // checkJobs refuses a plan that leaves nothing to run, or that asks a person who is not there.
@@ -312,6 +326,7 @@ func (t *attempt) begin(cmd checkbox.Command) error {
 		rec.Step, rec.Start = stepTesting, s.Number
 		rec.Run.Progress.Phase = order.Testing
 		rec.Run.BootID = a.bootID
+		rec.Run.Subject = testedIn(rec.Run.Subject, a.bootID)
 	}); err != nil {
 		return fail(order.FailSpool, "%v", err)
 	}

@@ -93,6 +93,9 @@ func (t *attempt) resume(ctx context.Context, dir string, end *exited) error {
 		interruption.Note += "; ended by " + end.Killed
 	}
 	if failed == nil {
+		failed = t.proved()
+	}
+	if failed == nil {
 		failed = t.unchanged(dir)
 	}
 	if t.tool == nil && failed == nil {

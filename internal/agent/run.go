@@ -26,6 +26,7 @@ type step string
 
 const (
 	stepQueued    step = "queued"
+	stepSubject   step = "subject"   // the subject is being installed, selected and booted; see holding
 	stepPreparing step = "preparing" // nothing was started; all of it can be done again
 	stepTesting   step = "testing"   // a start directory exists
 	stepEnding    step = "ending"    // how it ends is decided; files are being put into the spool
@@ -63,7 +64,7 @@ type run struct {
 	failures int           // of deliveries in a row
 	retryAt  time.Time     // when to try again to deliver it
 	wake     chan struct{} // has room for one: cancel was asked for
-
+	endedAt  time.Time     // when it ended in this agent's life; zero: before
 }
 
 // maxQueue is how many runs may wait.
@@ -146,6 +147,11 @@ func checkOrder(s order.Spec, manifest, environment map[string]string) error {
 			return err
 		}
 	}
+	if s.Subject != nil {
+		if err := s.Subject.Check(); err != nil {
+			return requestErrorf(400, "%s", err)
+		}
+	}
 	// All that a launcher refuses, it refuses now.
 	all := maps.Clone(environment)
 	if all == nil {
@@ -187,6 +193,9 @@ func (a *Agent) addOrder(origin order.Origin, o order.Order) (order.Run, error) 
 	}
 	if a.leave {
 		return order.Run{}, requestErrorf(503, "cannot start a run: the agent is about to restart; try again in a few seconds")
+	}
+	if h := a.held; h != nil && h.Dirty != "" {
+		return order.Run{}, requestErrorf(503, "cannot start a run: this machine is dirty: %s (see to it, then run `certlab-agent clean` on the machine)", h.Dirty)
 	}
 	waiting := 0
 	for _, other := range a.runs {

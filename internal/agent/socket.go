@@ -95,6 +95,7 @@ func (a *Agent) routes() http.Handler {
 		{"POST /v1/runs/{id}/cancel", a.postCancel},
 		{"POST /v1/runs/{id}/rerun-failed", a.postRerun},
 		{"GET /v1/runs/{id}/terminal", a.getTerminal},
+		{"POST /v1/clean", a.postClean},
 	} {
 		mux.HandleFunc(route.pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
@@ -130,6 +131,7 @@ func (a *Agent) status() order.AgentStatus {
 	if a.tool != nil {
 		s.CheckboxVersion = a.tool.Version.String()
 	}
+	s.Restoring, s.Dirty = a.held.told()
 	for _, id := range a.order {
 		r := a.runs[id]
 		switch {

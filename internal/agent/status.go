@@ -83,6 +83,7 @@ func (a *Agent) machineStatus() order.Status {
 	if a.tool != nil {
 		s.CheckboxVersion = a.tool.Version.String()
 	}
+	s.Restoring, s.Dirty = a.held.told()
 	for _, id := range a.order {
 		r := a.runs[id]
 		if r.rec.Run.State == order.Running {

@@ -81,8 +81,10 @@ type AgentStatus struct {
 	Applied         string    `json:"applied"`                   // SHA-256 of the desired-state file that is in force
 	Current         *Run      `json:"current,omitempty"`
 	Queued          int       `json:"queued"`
-	Undelivered     int       `json:"undelivered"`        // final runs that wait for the controller
-	Problems        []string  `json:"problems,omitempty"` // other trouble that a person should see to, each with what to do
+	Undelivered     int       `json:"undelivered"`         // final runs that wait for the controller
+	Restoring       string    `json:"restoring,omitempty"` // run whose subject is being taken off the machine
+	Dirty           string    `json:"dirty,omitempty"`     // why it could not be, with what to do: the machine takes no runs
+	Problems        []string  `json:"problems,omitempty"`  // other trouble that a person should see to, each with what to do
 	Since           time.Time `json:"since"`
 }
 

@@ -58,6 +58,10 @@ type Status struct {
 	Running         string    `json:"running,omitempty"`          // run id
 	Undelivered     []string  `json:"undelivered,omitempty"`      // ids of runs whose files the controller has not acknowledged
 	Manual          bool      `json:"manual,omitempty"`           // somebody runs Checkbox by hand
+	// Restoring is the run whose subject is being taken off the machine; empty: none. Dirty is why that could not be done, with what to do. While
+	// one of them is set the machine takes no runs.
+	Restoring string `json:"restoring,omitempty"`
+	Dirty     string `json:"dirty,omitempty"`
 }
 
 // Ready reports whether runs can be given to the agent.

@@ -1,6 +1,14 @@
 package order
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Kinds of a Subject.
 const (
@@ -59,6 +67,7 @@ const (
 type SubjectState struct {
 	Step      string    `json:"step"`
 	Installed []Package `json:"installed,omitempty"` // the subject's packages, as dpkg has them
+	Lacking   []string  `json:"lacking,omitempty"`   // what the machine has with its kernel and the subject does not have, such as a driver
 	Before    string    `json:"before,omitempty"`    // kernel that ran before
 	Boots     []Boot    `json:"boots,omitempty"`     // of the attempt, in order, the one that it began in first
 	Problem   string    `json:"problem,omitempty"`   // why it is refused, fell-back or dirty
@@ -87,4 +96,80 @@ const (
 type PlannedJob struct {
 	ID     string `json:"id"` // full id
 	Plugin string `json:"plugin,omitempty"`
+}
+
+// Release is what uname -r says on a subject that is a kernel: KernelRelease, or what Ubuntu's numbers tell, such as 6.8.0-51-generic for 6.8.0-51.52
+// or 6.8.0-51.52~22.04.1 of flavour generic. Empty: it cannot be told.
+func (s *Subject) Release() string {
+	if s.KernelRelease != "" {
+		return s.KernelRelease
+	}
+	version, _, _ := strings.Cut(s.Version, "~")
+	if m := ubuntuKernel.FindStringSubmatch(version); m != nil && s.Flavour != "" {
+		return m[1] + "-" + s.Flavour
+	}
+	return ""
+}
+
+var (
+	ubuntuKernel = regexp.MustCompile(`^(\d+\.\d+\.\d+-\d+)\.\d+`)
+
+	subjectName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+	subjectVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+:~-]*$`)
+	subjectWord    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+	subjectRelease = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+_~-]*$`)
+)
+
+// Check refuses a subject that no machine could be asked to install, and what would end up elsewhere than it should in apt's files.
+func (s *Subject) Check() error {
+	refuse := func(what, value, like string) error {
+		return fmt.Errorf("cannot use %.100q as the subject's %s: it is not like %s", value, what, like)
+	}
+	optional := func(pattern *regexp.Regexp, value string) bool { return value == "" || pattern.MatchString(value) }
+	switch {
+	case s.Kind != SubjectKernel && s.Kind != SubjectPackages:
+		return fmt.Errorf("cannot use a subject of kind %.100q: there are %s and %s", s.Kind, SubjectKernel, SubjectPackages)
+	case !optional(subjectName, s.Source):
+		return refuse("source", s.Source, "linux-oem-6.8")
+	case !subjectWord.MatchString(s.Series):
+		return refuse("series", s.Series, "noble")
+	case !optional(subjectName, s.Flavour) && s.Flavour != "":
+		return refuse("flavour", s.Flavour, "generic")
+	case !subjectVersion.MatchString(s.Version):
+		return refuse("version", s.Version, "6.8.0-51.52")
+	case !optional(subjectRelease, s.KernelRelease):
+		return refuse("kernel release", s.KernelRelease, "6.8.0-51-generic")
+	case !optional(subjectWord, s.Pocket):
+		return refuse("pocket", s.Pocket, "proposed")
+	case s.Kind == SubjectKernel && s.Release() == "":
+		return fmt.Errorf("cannot tell what uname -r says on %s %s: name the subject's kernel_release", s.Source, s.Version)
+	case s.Kind == SubjectPackages && s.Source == "" && len(s.Packages) == 0:
+		return errors.New("cannot use a subject without packages: name a source or packages")
+	case len(s.Packages) > 200:
+		return errors.New("cannot use a subject of more than 200 packages")
+	}
+	for _, p := range s.Packages {
+		if !subjectName.MatchString(p.Name) || !optional(subjectVersion, p.Version) {
+			return refuse("package", p.Name+" "+p.Version, "linux-tools-6.8.0-51-generic 6.8.0-51.52")
+		}
+	}
+	if a := s.Archive; a != nil {
+		u, err := url.Parse(a.URI)
+		switch {
+		case err != nil || strings.ContainsAny(a.URI, " \t\r\n[]") || !slices.Contains([]string{"http", "https", "file", "copy"}, u.Scheme):
+			return errors.New("cannot use the URI of the subject's archive: it is not like https://ppa.launchpadcontent.net/team/ppa/ubuntu")
+		case s.Pocket != "":
+			return errors.New("cannot use a subject with both a pocket and an archive")
+		case !subjectWord.MatchString(a.Suite):
+			return refuse("suite", a.Suite, "noble")
+		case len(a.Key) > 1<<20 || a.Key != "" && !strings.HasPrefix(strings.TrimSpace(a.Key), "-----BEGIN PGP PUBLIC KEY BLOCK-----"):
+			return errors.New("cannot use the key of the subject's archive: it is no OpenPGP public key, ASCII armoured")
+		}
+		for _, c := range a.Components {
+			if !subjectWord.MatchString(c) {
+				return refuse("component", c, "main")
+			}
+		}
+	}
+	return nil
 }
