@@ -219,13 +219,14 @@ type Compared struct {
 	Version    int            `json:"version"` // of the rules of comparing
 	Baseline   *Compare       `json:"baseline"`
 	Proof      Proof          `json:"proof"`
-	Manifest   bool           `json:"manifest"` // the machine has one
-	Checkbox   string         `json:"checkbox"` // version
-	Counts     map[string]int `json:"counts"`   // by class, same among it
-	Changes    []Change       `json:"changes"`  // what else is different from the baseline
-	Planned    int            `json:"planned"`  // jobs that the plan has on the machine; 0: not known
-	Ran        int            `json:"ran"`      // of them, with an outcome
-	Absent     int            `json:"absent"`   // of them, without a record
+	Manifest   bool           `json:"manifest"`  // the machine has one
+	Checkbox   string         `json:"checkbox"`  // version
+	Counts     map[string]int `json:"counts"`    // by class, same among it
+	Changes    []Change       `json:"changes"`   // what else is different from the baseline
+	Planned    int            `json:"planned"`   // jobs that the plan has on the machine; 0: not known
+	Ran        int            `json:"ran"`       // jobs that passed or failed; the others were skipped, or nothing is known of them
+	Absent     int            `json:"absent"`    // of those planned, without a record
+	Attention  int            `json:"attention"` // findings that someone has to look at: with fewer at hand, nothing is approved
 }
 
 // Compare names the other side of a comparison.

@@ -28,7 +28,7 @@ const (
 
 // A Finding is something in a campaign that a person should see.
 type Finding struct {
-	ID         string    `json:"id"` // made from campaign, target, class and job: comparing again finds the same ones
+	ID         string    `json:"id"` // made from campaign, target, class, job and what tells failures apart, such as the signature: comparing again finds the same ones
 	Campaign   string    `json:"campaign"`
 	Target     string    `json:"target"`
 	Machine    string    `json:"machine"` // on which it was

@@ -211,28 +211,28 @@ func countedTry(t *cert.Target) *cert.Try {
 	return nil
 }
 
-// hidden finds what the tries or the comparison's counts tell and no finding does: then not all findings are here, and nothing can be said.
+// hidden finds what the tries or the comparison tell and no finding does: then not all findings are here, and nothing can be said.
 func (v *view) hidden(m *machine, t *cert.Target, say func(kind, format string, args ...any)) {
-	have := map[string]int{}
+	attention, boots := 0, 0
 	for _, f := range m.findings {
-		if f.Target == t.ID {
-			have[f.Class]++
+		if f.Target != t.ID {
+			continue
+		}
+		if f.Attention {
+			attention++
+		}
+		if f.Class == cert.FindKernelBoot {
+			boots++
 		}
 	}
 	for n := range t.Tries {
-		if try := &t.Tries[n]; try.Purpose != cert.TryConfirm && try.Failure != nil && try.Failure.Type == order.FailKernelBoot && have[cert.FindKernelBoot] == 0 {
+		if try := &t.Tries[n]; try.Purpose != cert.TryConfirm && try.Failure != nil && try.Failure.Type == order.FailKernelBoot && boots == 0 {
 			say(needMachine, "the subject did not come up in try %d, and no finding says so yet", try.Number)
 			break
 		}
 	}
-	if t.Compared == nil {
-		return
-	}
-	for _, class := range classes[:slices.Index(classes, cert.FindManifest)] {
-		if want := t.Compared.Counts[class]; want > have[class] {
-			say(needWait, "%d of %d findings of class %s are not here", want-have[class], want, class)
-			break
-		}
+	if t.Compared != nil && t.Compared.Attention > attention {
+		say(needWait, "%d of %d findings are not at hand", t.Compared.Attention-attention, t.Compared.Attention)
 	}
 }
 
@@ -357,7 +357,7 @@ func (v *view) standing(a *Assessment) {
 
 // policyApproves reports whether the policy gives the verdict by itself. Each line can only say no.
 func (v *view) policyApproves(a *Assessment) bool {
-	if !v.Campaign.Rules.Decide.Auto || v.Campaign.State != cert.CampaignActive && v.Campaign.State != cert.CampaignDeciding || v.whole != nil {
+	if !v.Campaign.Rules.Decide.Auto || v.Campaign.State != cert.CampaignActive && v.Campaign.State != cert.CampaignDeciding || v.whole != nil && v.whole.By != cert.ByPolicy {
 		return false
 	}
 	required := 0

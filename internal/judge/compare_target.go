@@ -136,6 +136,11 @@ func (w *work) compared() {
 }
 
 func (w *work) finish() {
+	for n := range w.out.Findings {
+		if w.out.Findings[n].Attention {
+			w.out.Compared.Attention++
+		}
+	}
 	slices.SortFunc(w.out.Findings, func(a, b cert.Finding) int {
 		return cmp.Or(strings.Compare(a.Class, b.Class), strings.Compare(a.Job, b.Job), strings.Compare(a.ID, b.ID))
 	})

@@ -50,6 +50,23 @@ func Decide(f Facts, d cert.NewDecision, machines, findings []string, by string,
 	return []cert.Decision{draft}, nil, nil
 }
 
+// ByPolicy returns the policy's own decision to approve the campaign, if the facts bear it now. It has yet to be sealed.
+func ByPolicy(f Facts) (cert.Decision, bool) {
+	a := Assess(f)
+	v := newView(&f)
+	if a.Standing != cert.StandApproved || a.By != cert.ByPolicy || f.Campaign.State.Final() || v.whole != nil {
+		return cert.Decision{}, false
+	}
+	required := 0
+	for _, m := range v.machines {
+		if m.required {
+			required++
+		}
+	}
+	return cert.Decision{Campaign: f.Campaign.ID, Action: cert.Approve, By: cert.ByPolicy, At: f.Now, Before: cert.StandUndecided, Basis: v.wholeBasis(),
+		Reason: fmt.Sprintf("%s clear: complete, proved and compared, and nothing is open", count(required, "required machine is", "required machines are"))}, true
+}
+
 func (v *view) decideMachines(base cert.Decision, d cert.NewDecision, machines []string) ([]cert.Decision, map[string]string, error) {
 	var drafts []cert.Decision
 	skipped := map[string]string{}

@@ -89,6 +89,9 @@ func first(a, b bool) int {
 var classes = []string{cert.FindKernelBoot, cert.FindMachineLost, cert.ClassRegression, cert.ClassNewFailure, cert.FindFalsePass, cert.ClassMissing, cert.FindFlaky,
 	cert.FindUnproved, cert.FindUnreadable, cert.FindManifest, cert.ClassStillFailing, cert.ClassSkipChanged, cert.ClassAppeared, cert.ClassNewlyPassing, cert.ClassFixed}
 
+// ClassOrder lists the classes, the gravest first.
+func ClassOrder() []string { return slices.Clone(classes) }
+
 // ClassRank is how grave a class is, the least for the gravest.
 func ClassRank(class string) int {
 	if n := slices.Index(classes, class); n >= 0 {

@@ -93,8 +93,11 @@ func (v *view) findingNeed(g *cert.FindingGroup) cert.Need {
 	id := g.Findings[0]
 	until := v.Now.AddDate(0, 0, 30).UTC().Format("2006-01-02")
 	n := cert.Need{Kind: needFinding, Machines: g.Machines, Names: g.Names, Finding: id,
-		What:     fmt.Sprintf("%s on %s: %s", what, count(g.Machines, "machine", "machines"), g.Text),
+		What:     fmt.Sprintf("%s on %s", what, count(g.Machines, "machine", "machines")),
 		Commands: []string{"certlab finding show " + id}}
+	if g.Text != "" {
+		n.What += ": " + g.Text
+	}
 	if g.Job != "" && g.Class != cert.ClassMissing {
 		n.Commands = append(n.Commands, "certlab finding confirm "+id)
 		n.Commands = append(n.Commands, "certlab finding link "+id+" --link URL --owner NAME --expires "+until)
