@@ -88,6 +88,9 @@ func (c *labUpCmd) Run(ctx context.Context, std streams) error {
 	if c.Foreground {
 		return client.RunHere(ctx, locallab.Options{Checkbox: checkbox, Nodes: c.Nodes})
 	}
+	if err := c.checkPorts(ctx, client); err != nil {
+		return err
+	}
 	started, err := client.Start(ctx, locallab.Options{Checkbox: checkbox, Nodes: c.Nodes})
 	if err != nil {
 		return err
@@ -126,6 +129,21 @@ func (c *labUpCmd) Run(ctx context.Context, std streams) error {
 		fmt.Fprintf(std.out, "\nThe controller: %s", url.String())
 	}
 	return nil
+}
+
+// checkPorts refuses, before anything is started, a lab whose controller could not serve. One that runs has its ports.
+func (c *labUpCmd) checkPorts(ctx context.Context, client locallab.Client) error {
+	if c.Bundle == "" {
+		return nil
+	}
+	if _, err := client.Call(ctx, locallab.Call{Op: "ping"}); err == nil {
+		return nil
+	}
+	plan, err := locallab.PlanBundle(c.Bundle, c.Overlay, c.Charms, "", "")
+	if err != nil {
+		return err
+	}
+	return locallab.CheckPorts(plan.Ports)
 }
 
 // deploy deploys the bundle, unless all of its applications are there.

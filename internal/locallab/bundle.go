@@ -26,6 +26,7 @@ type bundleApp struct {
 type BundlePlan struct {
 	Applications []string // all that the bundle names
 	Overlay      []byte   // empty if there is nothing to add
+	Ports        []int    // of the host, that its controllers serve on
 }
 
 // PlanBundle reads a bundle with its overlays and makes the overlay that fits it to a local lab: charms is a directory whose files are
@@ -59,6 +60,9 @@ func PlanBundle(bundle string, overlays []string, charms, checkbox, site string)
 				change["charm"] = candidate
 			}
 		}
+		if charmName(app.Charm) == "cert-controller" {
+			plan.Ports = append(plan.Ports, controllerPort(app))
+		}
 		maps.Copy(change, fitCharm(app, checkbox, site))
 		if len(change) > 0 {
 			changes[name] = change
@@ -89,6 +93,14 @@ func fitCharm(app bundleApp, checkbox, site string) map[string]any {
 		}
 	}
 	return change
+}
+
+// controllerPort is the port that a controller serves on, the charm's own unless the bundle says otherwise.
+func controllerPort(app bundleApp) int {
+	if port, ok := app.Options["port"].(int); ok {
+		return port
+	}
+	return 8443
 }
 
 // joined returns both, and of what both have, the second.
