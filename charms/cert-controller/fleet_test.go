@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"io/fs"
 	"math/big"
@@ -214,6 +215,7 @@ func TestTrustHandsOverTheModelsOwnRegionAndASecretWins(t *testing.T) {
 	l.requireSecret([]hookstest.Result{r}, "sesame-one-1")
 
 	l.withCloud(juju.MAASCloud("rack", "https://maas.lab:5443/MAAS", nextKey, ca)) // juju update-credential, of which no hook tells
+	l.forget(askAgain)
 	l.Fire("update-status").RequireStatus("active", "0 machines, 0 running, MAAS by trust")
 	require.Equal(t, nextKey, l.file(l.desired().Fleet.MAAS.KeyFile))
 
@@ -381,4 +383,69 @@ func TestWhatTheCharmBringsToMachinesIsPutInPlace(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(l.desired().Fleet.Agents, "certlab-agent_arm64"))
 	require.NoError(t, err)
 	require.Equal(t, "new", string(text))
+}
+
+// requireTools fires an update-status and requires so many hook tools.
+func (l *lab) requireTools(tools int, about string) hookstest.Result {
+	l.t.Helper()
+	r := l.Fire("update-status").RequireSuccess()
+	require.Len(l.t, r.Tools(), tools, "%s: %v", about, r.Tools())
+	return r
+}
+
+// forget has it that the model's credential was asked for so long ago.
+func (l *lab) forget(ago time.Duration) {
+	l.t.Helper()
+	path := filepath.Join(l.base, outfitFile)
+	var o outfit
+	require.NoError(l.t, json.Unmarshal(must(os.ReadFile(path)), &o))
+	require.WithinDuration(l.t, time.Now(), o.Asked, time.Hour)
+	o.Asked = time.Now().Add(-ago)
+	require.NoError(l.t, os.WriteFile(path, must(json.Marshal(o)), 0o600))
+}
+
+func TestAHookWithNothingToDoCallsSixTools(t *testing.T) {
+	t.Parallel()
+	l, id := ready(t, 1)
+	l.FireRelation("changed", id, "checkbox/0").RequireSuccess()
+	l.withCloud(juju.MAASCloud("rack", region, firstKey))
+	l.Fire("config-changed").RequireStatus("active", "0 machines, 0 running, MAAS by trust")
+	l.requireTools(6, "what is there is taken")
+	r := l.Fire("update-status").RequireStatus("active", "0 machines, 0 running, MAAS by trust")
+	require.Empty(t, r.Called("credential-get"))
+	require.Equal(t, firstKey, l.file(l.desired().Fleet.MAAS.KeyFile))
+
+	// A changed credential of the model, of which no hook tells, is seen within the hour.
+	l.withCloud(juju.MAASCloud("rack", region, nextKey))
+	l.forget(askAgain - time.Minute)
+	l.requireTools(6, "not yet")
+	l.forget(askAgain)
+	l.requireTools(7, "an hour later")
+	require.Equal(t, nextKey, l.file(l.desired().Fleet.MAAS.KeyFile))
+	l.requireTools(6, "and then not")
+	l.forget(-time.Minute)
+	l.requireTools(7, "a clock that was put back")
+
+	// So are a region that refuses the key, and files that are gone.
+	l.service(func(h *order.ControllerHealth) { h.Problems = []string{"MAAS refuses the key"} })
+	l.Exec().RequireStatus("blocked", "MAAS refuses the key")
+	require.Len(t, l.Fire("update-status").Called("credential-get"), 1)
+	require.Len(t, l.Fire("update-status").Called("credential-get"), 1, "as long as there is something wrong")
+	l.service(func(h *order.ControllerHealth) { h.Problems = nil })
+	l.Fire("update-status")
+	l.requireTools(6, "nothing is wrong any more")
+	require.NoError(t, os.Remove(l.desired().Fleet.MAAS.KeyFile))
+	l.requireTools(7, "the key's file is gone")
+	require.Equal(t, nextKey, l.file(l.desired().Fleet.MAAS.KeyFile))
+	require.NoError(t, os.Remove(filepath.Join(l.serviceDir(), order.ControllerDesiredFile)))
+	l.Exec().RequireStatus("active", "0 machines, 0 running, MAAS by trust")
+	require.Equal(t, nextKey, l.file(l.desired().Fleet.MAAS.KeyFile))
+
+	// Hooks that may bring something ask at once.
+	l.WithTrust(false)
+	l.Fire("config-changed").RequireStatus("active", "0 machines, 0 running")
+	l.WithSecretOption("maas-credentials", secretOf(region, firstKey), false)
+	grant := "type: juju grant-secret " + strings.TrimPrefix(l.OptionSecret("maas-credentials"), "secret:") + " cert-controller (maas-credentials cannot be read)"
+	l.Fire("config-changed").RequireStatus("blocked", grant)
+	require.Len(t, l.Fire("update-status").RequireStatus("blocked", grant).Called("secret-get"), 1, "a grant is told by no hook")
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"certlab/internal/hooks"
 	"certlab/internal/order"
@@ -26,6 +27,18 @@ type outfit struct {
 	Site     problem `json:"site"`
 	Resource string  `json:"resource"` // where Juju has put site-programs
 	Missed   bool    `json:"missed"`   // Juju did not answer when it was asked for that
+
+	Asked time.Time `json:"asked"` // when Juju was asked for the model's credential last; zero: it is to be, soon
+}
+
+// askAgain is after what time an update-status, which comes every few minutes, asks for the model's credential again. Of one that was changed Juju does
+// not tell; of trust, options and secrets it does.
+const askAgain = time.Hour
+
+// asksCloud says whether an event's hook asks for the model's credential where there is no secret.
+func (o outfit) asksCloud(kind hooks.Kind, now time.Time) bool {
+	age := now.Sub(o.Asked)
+	return kind != hooks.UpdateStatus || o.MAAS != "" && o.note() == "" || age < 0 || age >= askAgain
 }
 
 // problem is what makes the unit blocked, and note what it says while it is active.
@@ -49,7 +62,7 @@ func (s service) site() workload.Shelf      { return s.Shelf("site") }
 
 // equip adds to what the options say of the fleet. What cannot be had is told, and the one that was good goes on. Secrets and credentials are
 // asked for in the hooks that may bring another one; a relation's, of which there may be one per machine, and what the service itself asks for
-// take what is there.
+// take what is there; so does an update-status for the model's credential, but once an hour and while something is wrong.
 func (s service) equip(ctx context.Context, u *hooks.Unit, opts options, f *order.Fleet, old order.Fleet, charmDir string) (outfit, error) {
 	var o outfit
 	path := filepath.Join(s.Base(), outfitFile)
@@ -65,9 +78,14 @@ func (s service) equip(ctx context.Context, u *hooks.Unit, opts options, f *orde
 		return o, err
 	}
 	keepSecrets(f, old)
-	if !known || !u.Event.IsRelation() && u.Event.Kind != hooks.Exec {
-		if o.MAAS, err = s.equipMAAS(ctx, u, opts.MAASCredentials, f); err != nil {
-			return o, err
+	anew := !known || old.Agents == "" || f.MAAS.KeyFile != old.MAAS.KeyFile || f.Webhook.SecretFile != old.Webhook.SecretFile // something of it was lost
+	if anew || !u.Event.IsRelation() && u.Event.Kind != hooks.Exec {
+		now := time.Now()
+		if anew || opts.MAASCredentials != "" || f.MAAS.Source == bySecret || o.asksCloud(u.Event.Kind, now) {
+			if o.MAAS, err = s.equipMAAS(ctx, u, opts.MAASCredentials, f); err != nil {
+				return o, err
+			}
+			o.Asked = now.UTC()
 		}
 		if o.Webhook, err = s.equipWebhook(ctx, u, opts.WebhookSecret, f); err != nil {
 			return o, err
@@ -85,11 +103,25 @@ func (s service) equip(ctx context.Context, u *hooks.Unit, opts options, f *orde
 	if f.Site, o.Site, err = s.sitePrograms(ctx, o.Resource, old.Site); err != nil {
 		return o, err
 	}
-	if data, err = json.Marshal(o); err != nil {
-		return o, err
+	return o, s.remember(o)
+}
+
+func (s service) remember(o outfit) error {
+	data, err := json.Marshal(o)
+	if err != nil {
+		return err
 	}
-	_, err = s.WriteFile(path, data, 0o600)
-	return o, err
+	_, err = s.WriteFile(filepath.Join(s.Base(), outfitFile), data, 0o600)
+	return err
+}
+
+// suspect has the next update-status ask for the model's credential: the service is in trouble, and a key that the region refuses may be the reason.
+func (s service) suspect(o outfit) error {
+	if o.Asked.IsZero() {
+		return nil
+	}
+	o.Asked = time.Time{}
+	return s.remember(o)
 }
 
 // keepSecrets takes over what the service has, as far as it is there.

@@ -112,6 +112,11 @@ func (sys system) reconcile(ctx context.Context, u *hooks.Unit) error {
 	if err != nil {
 		return err
 	}
+	if trouble(health) != "" {
+		if err := s.suspect(outfit); err != nil {
+			return err
+		}
+	}
 	want := map[string]string{establishedKey: "yes"}
 	if port := strconv.Itoa(desired.Port); state[portKey] != port {
 		if err := u.SetPorts(ctx, port+"/tcp"); err != nil {

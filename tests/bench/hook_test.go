@@ -26,7 +26,7 @@ const (
 // hookScript is for `juju exec`, which gives it the surroundings of a hook. It finds out which hook tools one dispatch calls, runs dispatch so
 // often, and then just those tools as often; after each of the two it prints the processor time until then.
 const hookScript = `cd "$CHARM_DIR" || exit 1
-export JUJU_DISPATCH_PATH=hooks/config-changed JUJU_HOOK_NAME=config-changed
+export JUJU_DISPATCH_PATH=hooks/update-status JUJU_HOOK_NAME=update-status
 dir=$(mktemp -d) tools=$(dirname "$(command -v config-get)")
 for tool in "$tools"/*; do
  printf '#!/bin/bash\n{ printf "%%%%q " %%s "$@"; echo; } >> %%s/calls\nexec %%s "$@"\n' "$tool" "$dir" "$tool" > "$dir/$(basename "$tool")"
