@@ -40,6 +40,7 @@ type Options struct {
 	// Review is called when a try has ended, or nothing more will run in a campaign by itself; nil: nobody has to know.
 	Review func()
 	News   News
+	Heard  func(machine string) time.Time // when a machine's agent was last heard; nil: nobody knows
 	Now    func() time.Time
 	Every  time.Duration // between looks; 1 s
 }
