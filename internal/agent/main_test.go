@@ -225,6 +225,16 @@ func (g *rig) start() {
 // launch starts the agent once more, as it was, and writes nothing before.
 func (g *rig) launch() {
 	g.t.Helper()
+	g.begin()
+	g.until("the agent answers", 30*time.Second, func() bool {
+		_, err := g.client.Status(context.Background())
+		return err == nil
+	})
+}
+
+// begin is launch without waiting for an answer.
+func (g *rig) begin() {
+	g.t.Helper()
 	log, err := os.OpenFile(g.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	require.NoError(g.t, err)
 	defer log.Close()
@@ -251,10 +261,6 @@ func (g *rig) launch() {
 		if g.t.Failed() {
 			g.t.Logf("the agent's log:\n%s", text)
 		}
-	})
-	g.until("the agent answers", 30*time.Second, func() bool {
-		_, err := g.client.Status(context.Background())
-		return err == nil
 	})
 }
 

@@ -59,11 +59,11 @@ func (a *Agent) putBack(ctx context.Context, h holding) {
 		return
 	}
 	if err == nil {
+		a.noteRestored(h.Run, order.SubjectRestored, "") // while it is not forgotten: a kill in between has it done again
 		err = a.letGo()
 	}
 	if err == nil {
 		a.opts.Log.Info("the machine is what it was before the run", "run", h.Run)
-		a.noteRestored(h.Run, order.SubjectRestored, "")
 		return
 	}
 	a.opts.Log.Error("the machine cannot be put back to what it was", "run", h.Run, "error", err)
