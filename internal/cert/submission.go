@@ -86,6 +86,7 @@ type Index struct {
 	Counts          Counts
 	System          json.RawMessage
 	Kernel          string // uname -r, as it says; empty: it does not
+	Series          string // codename of its release, likewise
 	Results         []Result
 	Attachments     []Attachment
 	Failures        []IndexedFailure // results that a person may have to look at, in the order of Results

@@ -150,7 +150,8 @@ func ReadSubmission(ctx context.Context, r io.Reader) (cert.Index, error) {
 	if err != nil {
 		return cert.Index{}, err
 	}
-	x := cert.Index{Plan: sub.Plan, Title: sub.Title, CheckboxVersion: sub.CheckboxVersion(), Counts: sub.Counts(), Kernel: sub.System.Kernel}
+	x := cert.Index{Plan: sub.Plan, Title: sub.Title, CheckboxVersion: sub.CheckboxVersion(), Counts: sub.Counts(),
+		Kernel: sub.System.Kernel, Series: sub.System.Distribution["codename"]}
 	logs.close()
 	if x.System, err = json.Marshal(systemOf(sub)); err != nil {
 		return cert.Index{}, &Unreadable{Reason: "cannot keep its system information: " + err.Error()}

@@ -9,8 +9,8 @@ import (
 
 // Note adds to a campaign's log.
 func (t *CampaignTx) Note(e cert.CampaignEvent) error {
-	if _, err := t.tx.ExecContext(t.ctx, "INSERT INTO campaign_events (campaign, at, kind, who, text, target) VALUES (?, ?, ?, ?, ?, ?)",
-		e.Campaign, micros(e.At), e.Kind, e.Who, e.Text, e.Target); err != nil {
+	if _, err := t.tx.ExecContext(t.ctx, `INSERT INTO campaign_events (campaign, at, kind, who, text, target, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6,
+		coalesce((SELECT changed + 1 FROM campaigns WHERE id = ?1), 0))`, e.Campaign, micros(e.At), e.Kind, e.Who, e.Text, e.Target); err != nil {
 		return fmt.Errorf("cannot write the log of campaign %s: %w", e.Campaign, err)
 	}
 	t.Touch(e.Campaign)
@@ -43,4 +43,10 @@ func (db *DB) CampaignEvents(ctx context.Context, campaign string, p Page) ([]ce
 		next = cursor("ce", rows[p.Limit-1].Seq)
 	}
 	return rows, next, nil
+}
+
+// EventsSince returns what happened in a campaign after it had a version, the oldest first.
+func (t *CampaignTx) EventsSince(campaign string, version int64, limit int) ([]cert.CampaignEvent, error) {
+	return list(t.ctx, t.tx, scanCampaignEvent, "SELECT seq, campaign, at, kind, who, text, target FROM campaign_events WHERE campaign = ? AND version > ? ORDER BY seq LIMIT ?",
+		campaign, version, limit)
 }

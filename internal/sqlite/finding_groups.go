@@ -6,38 +6,50 @@ import (
 	"certlab/internal/cert"
 )
 
-// A FindingGroup is one failure of a campaign, alike on one or more machines.
-type FindingGroup struct {
-	Class, Job, Signature, Issue string
-	Blocker, New, Open, Late     bool
-	Machines                     int
-	Sample                       cert.Finding // of the first
+// FindingsOf returns findings by their ids, in no order.
+func (db *DB) FindingsOf(ctx context.Context, ids []string) ([]cert.Finding, error) {
+	return list(ctx, db.r, scanFinding, "SELECT data FROM findings WHERE id IN (SELECT value FROM json_each(?))", mustJSON(ids))
 }
 
-// FindingGroups returns a campaign's groups of findings that need attention: open ones first, blockers first, new ones first, those on the most
-// machines first; and how many there are beyond limit. Sample is not filled in.
-func (db *DB) FindingGroups(ctx context.Context, campaign string, limit int) ([]FindingGroup, int, error) {
-	total := 0
-	groups, err := list(ctx, db.r, func(s scanner) (g FindingGroup, err error) {
-		err = s.Scan(&g.Class, &g.Job, &g.Signature, &g.Issue, &g.Blocker, &g.New, &g.Open, &g.Late, &g.Machines, &g.Sample.ID, &total)
-		return g, err
-	}, `SELECT class, job, signature, issue, blocker, new, open, late, count(DISTINCT machine), min(id), count(*) OVER ()
-		FROM findings INDEXED BY findings_groups WHERE campaign = ? AND attention = 1
-		GROUP BY class, job, signature, blocker, new, open, issue, late
-		ORDER BY open DESC, blocker DESC, new DESC, count(DISTINCT machine) DESC, class, job, signature, issue LIMIT ?`, campaign, limit)
-	return groups, max(total-len(groups), 0), err
+// A CountedSubmission is one that a campaign counts.
+type CountedSubmission struct {
+	Seq     int64
+	Machine string
 }
 
-// GroupFindings returns up to limit findings of a group.
-func (db *DB) GroupFindings(ctx context.Context, campaign string, g *FindingGroup, limit int) ([]cert.Finding, error) {
-	return list(ctx, db.r, scanFinding, `SELECT f.data FROM (SELECT id FROM findings INDEXED BY findings_groups WHERE campaign = ? AND attention = 1 AND class = ? AND job = ?
-		AND signature = ? AND blocker = ? AND new = ? AND open = ? AND issue = ? AND late = ? ORDER BY machine, id LIMIT ?) g CROSS JOIN findings f ON f.id = g.id`,
-		campaign, g.Class, g.Job, g.Signature, g.Blocker, g.New, g.Open, g.Issue, g.Late, limit)
+// Counted returns the submissions that a campaign counts.
+func (db *DB) Counted(ctx context.Context, campaign string) ([]CountedSubmission, error) {
+	return list(ctx, db.r, func(s scanner) (c CountedSubmission, err error) { return c, s.Scan(&c.Seq, &c.Machine) },
+		"SELECT s.seq, s.machine FROM targets t JOIN submissions s ON s.id = t.submission WHERE t.campaign = ? AND t.submission <> '' ORDER BY s.seq", campaign)
 }
 
-// GroupMachines returns the machines that have a finding of a group.
-func (db *DB) GroupMachines(ctx context.Context, campaign string, g *FindingGroup) ([]string, error) {
-	return list(ctx, db.r, func(s scanner) (id string, err error) { return id, s.Scan(&id) }, `SELECT DISTINCT machine FROM findings INDEXED BY findings_groups
-		WHERE campaign = ? AND attention = 1 AND class = ? AND job = ? AND signature = ? AND blocker = ? AND new = ? AND open = ? AND issue = ? AND late = ? ORDER BY machine`,
-		campaign, g.Class, g.Job, g.Signature, g.Blocker, g.New, g.Open, g.Issue, g.Late)
+// An OutcomeRow is what became of a job, by the job's number.
+type OutcomeRow struct {
+	Job      int64
+	Outcome  string
+	Comments string // where it was skipped
+	Reason   string
+}
+
+// Outcomes returns what became of the tests of a submission.
+func (db *DB) Outcomes(ctx context.Context, seq int64) ([]OutcomeRow, error) {
+	return list(ctx, db.r, func(s scanner) (o OutcomeRow, err error) {
+		return o, s.Scan(&o.Job, &o.Outcome, &o.Comments, &o.Reason)
+	},
+		`SELECT r.job, r.outcome, CASE WHEN r.outcome IN ('pass', 'fail', 'crash') THEN '' ELSE r.comments END, CASE WHEN r.outcome IN ('pass', 'fail', 'crash') THEN '' ELSE r.skip_reason END
+		FROM results r WHERE r.submission = ?`, seq)
+}
+
+// A JobWord is what is known of a job by its number.
+type JobWord struct {
+	Number  int64
+	Job     string
+	Section string
+	Status  string
+}
+
+// JobWords returns what is known of all jobs after a number: descriptions are never changed.
+func (db *DB) JobWords(ctx context.Context, after int64) ([]JobWord, error) {
+	return list(ctx, db.r, func(s scanner) (j JobWord, err error) { return j, s.Scan(&j.Number, &j.Job, &j.Section, &j.Status) },
+		"SELECT id, job, section, status FROM jobs WHERE id > ? ORDER BY id", after)
 }

@@ -256,3 +256,8 @@ func (t *CampaignTx) FindingMachines(campaign string, f FindingFilter) ([]string
 	f.terms(&w)
 	return list(t.ctx, t.tx, func(s scanner) (id string, err error) { return id, s.Scan(&id) }, "SELECT DISTINCT machine FROM findings"+w.String()+" ORDER BY machine", w.args...)
 }
+
+// AllFacts is FindingFacts of all findings, those among them that are good.
+func (t *CampaignTx) AllFacts(campaign string) ([]cert.Finding, error) {
+	return list(t.ctx, t.tx, scanFact, "SELECT "+factColumns+" FROM findings WHERE campaign = ? ORDER BY id", campaign)
+}

@@ -130,3 +130,36 @@ func (t *CampaignTx) FindingsToLink(after, issue string, limit int) ([]cert.Find
 	return list(t.ctx, t.tx, scanFinding, "SELECT f.data FROM findings f JOIN campaigns c ON c.id = f.campaign"+w.String()+" AND c."+openCampaigns+" ORDER BY f.id LIMIT ?",
 		append(w.args, limit)...)
 }
+
+// Relink is how far known issues were applied to the findings that there are, after one of them has changed.
+type Relink struct {
+	After string `json:"after"` // id of the last finding that was looked at
+}
+
+const metaRelink = "relink"
+
+// BeginRelink has known issues applied to all findings of campaigns that are not final, from the beginning.
+func (t *CampaignTx) BeginRelink() error { return t.RelinkedTo("") }
+
+// RelinkedTo stores how far they were applied.
+func (t *CampaignTx) RelinkedTo(after string) error {
+	_, err := t.tx.ExecContext(t.ctx, "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", metaRelink, mustJSON(Relink{after}))
+	if err != nil {
+		return fmt.Errorf("cannot store how far known issues were applied: %w", err)
+	}
+	return nil
+}
+
+// EndRelink stores that they were applied to all.
+func (t *CampaignTx) EndRelink() error {
+	if _, err := t.tx.ExecContext(t.ctx, "DELETE FROM meta WHERE name = ?", metaRelink); err != nil {
+		return fmt.Errorf("cannot store how far known issues were applied: %w", err)
+	}
+	return nil
+}
+
+// Relinking returns how far they were applied; false: to all.
+func (db *DB) Relinking(ctx context.Context) (r Relink, under bool, err error) {
+	under, err = db.Meta(ctx, metaRelink, &r)
+	return r, under, err
+}

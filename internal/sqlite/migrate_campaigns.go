@@ -42,7 +42,8 @@ CREATE TABLE targets (
 	data       TEXT NOT NULL,
 	UNIQUE (campaign, machine, plan)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX targets_state ON targets (campaign, state);
+CREATE INDEX targets_state ON targets (campaign, state, required);
+CREATE INDEX targets_counted ON targets (campaign, submission) WHERE submission <> '';
 CREATE INDEX targets_machine ON targets (machine);
 CREATE INDEX targets_uncompared ON targets (state) WHERE state = 'comparing';
 CREATE INDEX targets_unsettled ON targets (campaign, state) WHERE state IN ('waiting', 'queued', 'provisioning', 'running', 'comparing');
@@ -102,9 +103,11 @@ CREATE TABLE campaign_events ( -- append only
 	kind     TEXT NOT NULL,
 	who      TEXT NOT NULL,
 	text     TEXT NOT NULL,
-	target   TEXT NOT NULL
+	target   TEXT NOT NULL,
+	version  INTEGER NOT NULL DEFAULT 0 -- of the campaign, from then on
 ) STRICT;
 CREATE INDEX campaign_events_campaign ON campaign_events (campaign, seq);
+CREATE INDEX campaign_events_version ON campaign_events (campaign, version);
 CREATE TRIGGER campaign_events_stay BEFORE UPDATE ON campaign_events BEGIN SELECT raise(ABORT, 'the log of campaigns only grows'); END;
 CREATE TRIGGER campaign_events_remain BEFORE DELETE ON campaign_events BEGIN SELECT raise(ABORT, 'the log of campaigns only grows'); END;
 
@@ -161,7 +164,7 @@ CREATE TABLE failures ( -- results that failed or crashed, or whose pass is doub
 	log        INTEGER REFERENCES logs (id), -- null: it had none
 	PRIMARY KEY (submission, idx)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX failures_job ON failures (job, submission, outcome);
+CREATE INDEX failures_job ON failures (job, submission, outcome, log); -- all that a preview needs
 CREATE INDEX failures_log ON failures (log, submission);
 
 CREATE TABLE kernel_news ( -- what the kernel team's status has named
@@ -173,6 +176,7 @@ CREATE TABLE kernel_news ( -- what the kernel team's status has named
 ) STRICT, WITHOUT ROWID;
 
 ALTER TABLE attempts ADD COLUMN subject TEXT NOT NULL DEFAULT ''; -- JSON: order.SubjectState; empty: none
+ALTER TABLE submissions ADD COLUMN series TEXT NOT NULL DEFAULT ''; -- codename of its release, as it says
 ALTER TABLE submissions ADD COLUMN kernel TEXT NOT NULL DEFAULT ''; -- uname -r, as it says
 CREATE INDEX submissions_kernel ON submissions (kernel, seq);
 `

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"fmt"
+
+	"certlab/internal/cert"
 )
 
 // UnreviewedTargets returns the ids of targets with a try that is over and of which nobody has stored yet what it means: of one campaign, or of all.
@@ -39,4 +41,17 @@ func (db *DB) StaleTargets(ctx context.Context, rules int, after string, limit i
 	return list(ctx, db.r, func(s scanner) (id string, err error) { return id, s.Scan(&id) },
 		"SELECT id FROM targets WHERE campaign IN (SELECT id FROM campaigns WHERE "+openCampaigns+") AND compared > 0 AND compared <> ? AND id > ? ORDER BY id LIMIT ?",
 		rules, after, limit)
+}
+
+// A CoverageCount is how many targets of a campaign are in a state.
+type CoverageCount struct {
+	State    cert.TargetState
+	Required bool
+	N        int
+}
+
+// CoverageCounts counts a campaign's targets.
+func (db *DB) CoverageCounts(ctx context.Context, campaign string) ([]CoverageCount, error) {
+	return list(ctx, db.r, func(s scanner) (c CoverageCount, err error) { return c, s.Scan(&c.State, &c.Required, &c.N) },
+		"SELECT state, required, count(*) FROM targets WHERE campaign = ? GROUP BY state, required", campaign)
 }

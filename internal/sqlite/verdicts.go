@@ -32,3 +32,15 @@ func (t *CampaignTx) Verdict(campaign string) (cert.Verdict, error) {
 func (db *DB) Verdict(ctx context.Context, campaign string) (cert.Verdict, error) {
 	return one(ctx, db.r, scanVerdict, notFound("verdict on campaign", campaign), "SELECT data FROM verdicts WHERE campaign = ?", campaign)
 }
+
+// SubmissionHashes returns the SHA-256 of the archives of the submissions that a campaign counts, by submission.
+func (t *CampaignTx) SubmissionHashes(campaign string) (map[string]string, error) {
+	type pair struct{ id, hash string }
+	rows, err := list(t.ctx, t.tx, func(s scanner) (p pair, err error) { return p, s.Scan(&p.id, &p.hash) },
+		"SELECT s.id, s.sha256 FROM targets t JOIN submissions s ON s.id = t.submission WHERE t.campaign = ? AND t.submission <> ''", campaign)
+	out := make(map[string]string, len(rows))
+	for _, r := range rows {
+		out[r.id] = r.hash
+	}
+	return out, err
+}

@@ -41,10 +41,10 @@ type Options struct {
 // A Review compares, explains and decides. It is safe for concurrent use.
 type Review struct {
 	Options
-	wake  chan struct{}
-	again sync.Mutex // held by what goes through many findings: one at a time
-	views views
-	jobs  jobsCache
+	wake    chan struct{}
+	again   sync.Mutex // held by what goes through many findings: one at a time
+	views   views
+	tallies tallies
 }
 
 // New returns a Review.
