@@ -87,6 +87,7 @@ type FindingFilter struct {
 	cert.Filter
 	MachineID string   // instead of Filter.Machine
 	Machines  []string // ids: any of these; nil: any
+	Targets   []string // the same of targets
 	NoGood    bool     // only what needs attention
 }
 
@@ -100,7 +101,7 @@ func (f *FindingFilter) terms(w *where) {
 	}
 	w.equal("issue", f.Issue)
 	w.equal("signature", f.Signature)
-	w.equal("target", f.Target)
+	w.equal("target", f.Filter.Target)
 	w.equal("machine", f.MachineID)
 	for column, want := range map[string]*bool{"open": f.Open, "blocker": f.Blocker, "new": f.New} {
 		if want != nil {
@@ -109,6 +110,9 @@ func (f *FindingFilter) terms(w *where) {
 	}
 	if f.NoGood {
 		w.add("attention = 1")
+	}
+	if f.Targets != nil {
+		w.add("target IN (SELECT value FROM json_each(?))", mustJSON(f.Targets))
 	}
 	if f.Machines != nil {
 		w.add("machine IN (SELECT value FROM json_each(?))", mustJSON(f.Machines))
@@ -260,4 +264,12 @@ func (t *CampaignTx) FindingMachines(campaign string, f FindingFilter) ([]string
 // AllFacts is FindingFacts of all findings, those among them that are good.
 func (t *CampaignTx) AllFacts(campaign string) ([]cert.Finding, error) {
 	return list(t.ctx, t.tx, scanFact, "SELECT "+factColumns+" FROM findings WHERE campaign = ? ORDER BY id", campaign)
+}
+
+// FindingTargets returns the targets with findings of a campaign that the filter fits.
+func (db *DB) FindingTargets(ctx context.Context, campaign string, f FindingFilter) ([]string, error) {
+	var w where
+	w.add("campaign = ?", campaign)
+	f.terms(&w)
+	return list(ctx, db.r, func(s scanner) (id string, err error) { return id, s.Scan(&id) }, "SELECT DISTINCT target FROM findings"+w.String(), w.args...)
 }
