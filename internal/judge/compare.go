@@ -237,10 +237,10 @@ func (w *work) job(job string, rejected bool) {
 		}
 	}
 	if len(losses) > 0 {
-		w.lost(job, losses, marks, old)
+		w.lost(job, losses, old)
 	}
 	if len(doubts) > 0 {
-		w.doubted(job, doubts, marks, old)
+		w.doubted(job, doubts, old)
 	}
 	test := w.isTest(job, now, old)
 	if last != nil && test {
@@ -260,6 +260,9 @@ func (w *work) job(job string, rejected bool) {
 	case last != nil || len(losses) > 0 || !test:
 	default:
 		w.notRun(job, now, old, rejected)
+	}
+	for n := before; n < len(w.out.Findings); n++ {
+		w.out.Findings[n].Outcomes = several(marks)
 	}
 	if len(w.out.Findings) == before && now != nil && test {
 		w.same++

@@ -88,12 +88,11 @@ func several(marks []mark) []cert.Again {
 	return again(marks)
 }
 
-func (w *work) lost(job string, losses, marks []mark, old *Result) {
+func (w *work) lost(job string, losses []mark, old *Result) {
 	m := losses[len(losses)-1]
 	f := w.finding(cert.FindMachineLost, job, strconv.Itoa(len(losses)), &m, old)
 	f.Outcome, f.Blocker, f.Attention = cert.OutcomeLost, true, true
 	f.New = old == nil || standOf(old) != lost
-	f.Outcomes = several(marks)
 	f.Text = "the machine was lost in it"
 	if len(losses) > 1 {
 		f.Text = fmt.Sprintf("the machine was lost in it %d times", len(losses))
@@ -101,12 +100,11 @@ func (w *work) lost(job string, losses, marks []mark, old *Result) {
 	w.add(f)
 }
 
-func (w *work) doubted(job string, doubts, marks []mark, old *Result) {
+func (w *work) doubted(job string, doubts []mark, old *Result) {
 	m := doubts[len(doubts)-1]
 	f := w.finding(cert.FindFalsePass, job, m.r.Doubt, &m, old)
 	f.Reason, f.Attention = m.r.Doubt, true
 	f.New = old == nil || standOf(old) != doubted || old.Doubt != m.r.Doubt
-	f.Outcomes = several(marks)
 	f.Text = "it passed, and its log says otherwise: " + explainDoubt(m.r.Doubt)
 	w.add(f)
 }
@@ -116,7 +114,7 @@ func (w *work) failing(job string, m mark, marks []mark, old *Result) {
 	switch {
 	case was.pass():
 		f := w.finding(cert.ClassRegression, job, m.r.Signature, &m, old)
-		f.New, f.Attention, f.Outcomes = true, true, several(marks)
+		f.New, f.Attention = true, true
 		f.Text = fmt.Sprintf("passed on %s, and is %s now", w.baselineName(), m.r.Outcome)
 		w.add(f)
 	case was == failed || was == lost:
@@ -124,15 +122,14 @@ func (w *work) failing(job string, m mark, marks []mark, old *Result) {
 		otherwise := was == lost || old.Outcome != m.r.Outcome || old.Signature != m.r.Signature || unread(old) || unread(m.r)
 		// What is known not to work may go on not working, but not in another way: that could be something new behind something old.
 		f.Attention = f.Blocker || otherwise || w.Campaign.Kind == cert.KindCertification || len(marks) > 1 && anyPass(marks)
-		f.Outcomes = several(marks)
-		f.Text = "fails as on " + w.baselineName()
+			f.Text = "fails as on " + w.baselineName()
 		if otherwise {
 			f.Text = fmt.Sprintf("fails as on %s, but in another way", w.baselineName())
 		}
 		w.add(f)
 	default:
 		f := w.finding(cert.ClassNewFailure, job, m.r.Signature, &m, old)
-		f.New, f.Attention, f.Outcomes = true, true, several(marks)
+		f.New, f.Attention = true, true
 		f.Text = fmt.Sprintf("is %s, and nothing is known of before", m.r.Outcome)
 		if old != nil {
 			f.Text = fmt.Sprintf("is %s, and was not run on %s", m.r.Outcome, w.baselineName())
@@ -158,7 +155,7 @@ func (w *work) flaky(job string, failures, marks []mark, old *Result) {
 	m := failures[len(failures)-1]
 	f := w.finding(cert.FindFlaky, job, m.r.Signature+"/"+strconv.Itoa(len(failures)), &m, old)
 	was := standOf(old)
-	f.New, f.Attention, f.Outcomes = was != failed && was != lost, !m.weak, several(marks)
+	f.New, f.Attention = was != failed && was != lost, !m.weak
 	f.Text = fmt.Sprintf("is %s in %d of %d tries, and passes in the last", m.r.Outcome, len(failures), len(marks))
 	if m.weak {
 		f.Text += "; it failed only within an incident"
