@@ -18,11 +18,16 @@ func chance(r *rand.Rand, in int) bool { return r.IntN(in) == 0 }
 func Wild(r *rand.Rand) Campaign {
 	kind := pick(r, cert.KindSRU, cert.KindSRU, cert.KindWeekly, cert.KindCertification, cert.KindAdhoc)
 	rules := cert.DefaultPolicy(kind)
+	calm := chance(r, 2) // so that some of them come to an approval
+	rare := 1
+	if calm {
+		rare = 5
+	}
 	rules.Decide.Auto = !chance(r, 5)
 	rules.Machines.Manifests = !chance(r, 3)
 	rules.Baseline.Needed = !chance(r, 3)
 	rules.Machines.AtLeast = pick(r, 0, 0, 1, 2)
-	if chance(r, 4) {
+	if chance(r, 4*rare) {
 		rules.Jobs.Required = []string{pick(r, "n::j1", "n::*2", "n::nowhere", "x::*")}
 	}
 	if chance(r, 4) {
@@ -43,7 +48,6 @@ func Wild(r *rand.Rand) Campaign {
 	if chance(r, 3) {
 		c.Facts.Issues = wildIssues(r, c.Facts.Now)
 	}
-	calm := chance(r, 2) // so that some of them come to an approval
 	for n := range 1 + r.IntN(4) {
 		c.wildTarget(r, n, calm)
 	}
@@ -63,7 +67,7 @@ func wildIssues(r *rand.Rand, now time.Time) []cert.KnownIssue {
 func (c *Campaign) wildTarget(r *rand.Rand, n int, calm bool) {
 	t := cert.Target{ID: fmt.Sprintf("g%d", n), Campaign: "c1", Machine: fmt.Sprintf("m%d", pick(r, n, n, n, 0)), Plan: plan, Required: !chance(r, 5), State: cert.TargetDone}
 	t.Hostname = "host-" + t.Machine
-	if !calm || chance(r, 8) {
+	if !calm || chance(r, 20) {
 		t.State = pick(r, cert.TargetDone, cert.TargetDone, cert.TargetDone, cert.TargetMissing, cert.TargetBlocked, cert.TargetRunning, cert.TargetExcluded, cert.TargetCancelled)
 	}
 	one := judge.Case{Campaign: c.Facts.Campaign, Now: c.Facts.Now}
@@ -73,10 +77,14 @@ func (c *Campaign) wildTarget(r *rand.Rand, n int, calm bool) {
 		}
 		one.Planned = append(one.Planned, order.PlannedJob{ID: fmt.Sprintf("n::j%d", j), Plugin: pick(r, "shell", "shell", "shell", "resource")})
 	}
-	if chance(r, 8) {
+	rare := 1
+	if calm {
+		rare = 5
+	}
+	if chance(r, 8*rare) {
 		one.Planned = nil
 	}
-	if !chance(r, 5) {
+	if !chance(r, 5*rare) {
 		before := wildSide(r, t.Machine, "sold", calm)
 		before.Version = oldVersion
 		before.At = start().Add(-time.Duration(r.IntN(20)) * 24 * time.Hour)
@@ -85,7 +93,7 @@ func (c *Campaign) wildTarget(r *rand.Rand, n int, calm bool) {
 		}
 		one.Before = &before
 	}
-	for tries := pick(r, 1, 1, 1, 2, 3, 0); tries > 0; tries-- {
+	for tries := pick(r, 1, 1, 1, 1, 2, 2, 3, 3, 0); tries > 0; tries-- {
 		c.wildTry(r, &one, &t, calm)
 	}
 	one.Target = t
@@ -98,7 +106,7 @@ func (c *Campaign) wildTry(r *rand.Rand, one *judge.Case, t *cert.Target, calm b
 	try.Run = fmt.Sprintf("r%s-%d", t.ID, try.Number)
 	odd := 6
 	if calm {
-		odd = 20
+		odd = 60
 	}
 	if chance(r, odd) {
 		try.Suspect = "i1"
