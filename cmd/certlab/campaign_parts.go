@@ -33,7 +33,7 @@ func (s *sheet) groups(v cert.CampaignView, most int, name string) {
 			s.row(part.label, "none open")
 		}
 		if groups > shown {
-			s.row(part.label, "… and %d more: certlab campaign findings %s --open %s", groups-shown, name, part.flag)
+			s.fold(part.label, groups-shown, "certlab campaign findings "+name+" --open "+part.flag)
 		}
 	}
 	for _, g := range v.Groups {
@@ -41,11 +41,11 @@ func (s *sheet) groups(v cert.CampaignView, most int, name string) {
 			closed++
 		}
 	}
-	if v.More > 0 {
-		s.row("Others", "… and %d more groups: certlab campaign findings %s", v.More, name)
-	}
-	if closed > 0 {
-		s.row("Explained", "%s known, waived or no matter: certlab campaign findings %s --no-open", plural(closed, "more is", "more are"), name)
+	switch {
+	case v.More > 0:
+		s.whole("Besides", "%s: certlab campaign findings %s", plural(v.More+closed, "more", "more"), name)
+	case closed > 0:
+		s.whole("Besides", "%d known, waived or no matter: certlab campaign findings %s --no-open", closed, name)
 	}
 }
 
@@ -63,13 +63,17 @@ func (s *sheet) group(label string, g cert.FindingGroup) {
 	if names := namesText(g.Names, g.Machines, 3); names != "" {
 		where += ": " + names
 	}
-	s.row(label, "%s %s %s, %s%s", is, g.Class, cmp.Or(g.Job, "(no job)"), where, because2("; ", strings.Join(classes, ", ")))
+	s.wrap(label, "  ", "%s %s%s %s%s", is, g.Class, because2(" ", jobName(g.Job)), where, because2("; ", strings.Join(classes, ", ")))
 	known := "no known issue"
 	if g.Issue != "" {
 		known = "known: " + cmp.Or(g.IssueLink, g.Issue)
 	}
 	excerpt := firstLine(cmp.Or(g.Excerpt, g.Text))
-	s.row(label, "  %s; %s%s", known, cmp.Or(g.Flaky, "nothing known of how flaky it is"), because2("; log: ", excerpt))
+	flaky := g.Flaky
+	if flaky == "" && g.Job != "" {
+		flaky = "not known how flaky"
+	}
+	s.wrap(label, "  ", "  %s%s%s", known, because2("; ", flaky), because2("; log: ", excerpt))
 	if len(g.Findings) > 0 {
 		s.command(label, "certlab finding show "+shellWord(g.Findings[0])+attachmentsText(g.Attachments))
 	}
@@ -82,6 +86,14 @@ func attachmentsText(n int) string {
 	return "   # and " + plural(n, "attachment", "attachments")
 }
 
+// jobName is a job's id without its namespace, where the namespace would fill the line.
+func jobName(id string) string {
+	if _, name, ok := strings.Cut(id, "::"); ok && name != "" {
+		return name
+	}
+	return id
+}
+
 // firstLine is the first line of a text that says something.
 func firstLine(text string) string {
 	for line := range strings.Lines(text) {
@@ -90,6 +102,27 @@ func firstLine(text string) string {
 		}
 	}
 	return ""
+}
+
+// infra writes what says nothing about the subject: the lab's own failures by type, and what is part of an incident.
+func (s *sheet) infra(v cert.CampaignView, most int, name string) {
+	for _, part := range []struct {
+		label, more string
+		list        []cert.InfraCount
+	}{{"Infra", "certlab campaign targets " + name, v.Infra}, {"Suspects", "certlab machine incidents", v.Suspects}} {
+		for n, i := range part.list {
+			if n == most {
+				s.fold(part.label, len(part.list)-most, part.more)
+				break
+			}
+			text := fmt.Sprintf("%s: %s on %s%s%s", i.Failure, plural(i.Tries, "try", "tries"), plural(i.Machines, "machine", "machines"), because2("; ", i.Again), because2("; last: ", i.Last))
+			if most <= 2 {
+				s.row(part.label, "%s", text)
+			} else {
+				s.wrap(part.label, "  ", "%s", text)
+			}
+		}
+	}
 }
 
 // machines writes how the machines stand, and those that need a look first.
@@ -110,7 +143,7 @@ func (s *sheet) machines(v cert.CampaignView, most int, name string) {
 		if d := lastDecision(v.Decisions, t.Machine); d != nil {
 			text += fmt.Sprintf("; %s: %s", decidedBy(*d), d.Reason)
 		}
-		s.row("Machines", "%s", text)
+		s.wrap("Machines", "  ", "%s", text)
 	}
 	s.fold("Machines", len(v.Machines)-len(shown)+v.MoreMachines, "certlab campaign targets "+name)
 }
@@ -146,18 +179,18 @@ func (s *sheet) decisions(v cert.CampaignView, most int, name string) {
 			s.fold("Decisions", len(list)-most, "certlab decision list "+name)
 			break
 		}
-		s.row("Decisions", "%d: %s%s, %s: %s", d.Seq, decidedBy(d), because2(": ", decisionAbout(d, v)), shortTime(&d.At), d.Reason)
+		s.wrap("Decisions", "  ", "%d: %s%s, %s: %s", d.Seq, decidedBy(d), because2(": ", decisionAbout(d, v)), shortTime(&d.At), d.Reason)
 	}
 	r := v.Verdict
 	if r == nil {
 		s.row("Verdict", "none yet; once given it is never changed, and the log of decisions is chained by hashes")
 		return
 	}
-	s.row("Verdict", "%s by %s, %s: %s", r.Outcome, r.By, shortTime(&r.At), r.Reason)
-	s.row("Verdict", "rests on policy %s, comparing %d, doubts %d, %s; log %s, digest %s", policyText(r.Policy), r.Compare, r.Doubts,
+	s.wrap("Verdict", "  ", "%s by %s, %s: %s", r.Outcome, r.By, shortTime(&r.At), r.Reason)
+	s.wrap("Verdict", "  ", "rests on policy %s, comparing %d, doubts %d, %s; log %s, digest %s", policyText(r.Policy), r.Compare, r.Doubts,
 		plural(len(r.Machines), "machine", "machines"), cut(r.Head, 13), cut(r.Digest, 13))
 	if v.Late > 0 {
-		s.row("Verdict", "%s came after it and contradict it: certlab campaign findings %s", plural(v.Late, "finding", "findings"), name)
+		s.whole("Verdict", "%s came after it and contradict it: certlab campaign findings %s", plural(v.Late, "finding", "findings"), name)
 	}
 	if t := v.Campaign.Subject.Tracker; t != "" {
 		s.row("Verdict", "to be told to %s (certlab does not write there)", t)
@@ -191,7 +224,7 @@ func (s *sheet) needs(v cert.CampaignView, most int, name string) {
 		if names := namesText(need.Names, need.Machines, 3); names != "" && need.Machines > 0 {
 			text += " (" + names + ")"
 		}
-		s.row("To do", "%s", text)
+		s.wrap("To do", "  ", "%s", text)
 		for n, command := range need.Commands {
 			if n == most {
 				break

@@ -107,43 +107,6 @@ func (f formatFlag) showView(std streams, v cert.CampaignView, err error, all bo
 // screenLines is how many lines a campaign may take if that is possible at all.
 const screenLines = 40
 
-// A sheet is a text of rows with a label before each part.
-type sheet struct {
-	strings.Builder
-	width int
-	lines int
-	last  string
-}
-
-const labelWidth = 11
-
-// row writes a line under a label, which is not repeated. What machines say cannot disturb the terminal.
-func (s *sheet) row(label, format string, args ...any) {
-	shown := label
-	if label == s.last {
-		shown = ""
-	}
-	s.last = label
-	text := clean(fmt.Sprintf(format, args...))
-	s.WriteString(strings.TrimRight(fmt.Sprintf("%-*s", labelWidth, shown)+cut(text, s.width-labelWidth), " ") + "\n")
-	s.lines++
-}
-
-// command writes a command, which is never cut: it is there to be copied.
-func (s *sheet) command(label, text string) {
-	width := s.width
-	s.width = 1 << 30
-	s.row(label, "%s", "  "+text)
-	s.width = width
-}
-
-// fold says how many more there are, and where.
-func (s *sheet) fold(label string, more int, command string) {
-	if more > 0 {
-		s.row(label, "… and %d more: %s", more, command)
-	}
-}
-
 // campaignScreen shows a campaign on one screen if that is possible: with less of each list the more there is.
 func campaignScreen(v cert.CampaignView, width, lines int) string {
 	text := ""
@@ -167,36 +130,24 @@ func (s *sheet) campaign(v cert.CampaignView, most int) {
 		s.row("Findings", "%s", countsText(v.Counts))
 	}
 	s.groups(v, most, name)
-	for n, i := range v.Infra {
-		if n == most {
-			s.fold("Infra", len(v.Infra)-most, "certlab campaign targets "+name)
-			break
-		}
-		s.row("Infra", "%s: %s on %s%s%s", i.Failure, plural(i.Tries, "try", "tries"), plural(i.Machines, "machine", "machines"), because2("; ", i.Again), because2("; last: ", i.Last))
-	}
-	for n, i := range v.Suspects {
-		if n == most {
-			s.fold("Suspects", len(v.Suspects)-most, "certlab machine incidents")
-			break
-		}
-		s.row("Suspects", "%s: %s on %s%s%s", i.Failure, plural(i.Tries, "try", "tries"), plural(i.Machines, "machine", "machines"), because2("; ", i.Again), because2("; ", i.Last))
-	}
+	s.infra(v, most, name)
+	few := (most + 1) / 2
 	for n, k := range v.Skips {
-		if n == most {
-			s.fold("Skips", len(v.Skips)-most, "certlab campaign show --all "+name)
+		if n == few {
+			s.fold("Skips", len(v.Skips)-few, "certlab campaign show --all "+name)
 			break
 		}
 		s.row("Skips", "%s%s on %s: %s", plural(k.Jobs, "job", "jobs"), blockersText(k.Blockers), plural(k.Machines, "machine", "machines"), cmp.Or(k.Reason, "no reason given"))
 	}
 	for n, k := range v.Changes {
-		if n == most {
-			s.fold("Changed", len(v.Changes)-most, "certlab campaign show --all "+name)
+		if n == few {
+			s.fold("Changed", len(v.Changes)-few, "certlab campaign show --all "+name)
 			break
 		}
 		s.row("Changed", "%s on %d of %d: %s → %s (%s)", k.What, k.Machines, k.Of, cmp.Or(k.Example.Before, "none"), cmp.Or(k.Example.After, "none"), namesText(k.Names, k.Machines, 3))
 	}
 	s.machines(v, most, name)
-	s.decisions(v, most, name)
+	s.decisions(v, few, name)
 	s.needs(v, most, name)
 }
 
@@ -259,10 +210,11 @@ func (s *sheet) subject(v cert.CampaignView) {
 	case cert.SubjectImage:
 		add("image %s", u.Serial)
 	default:
-		add("%s", strings.TrimSpace(u.Kind+" "+u.Source+" "+u.Version))
-	}
-	if u.Kind == cert.SubjectKernel {
-		add("flavour %s", u.KernelFlavour())
+		what := u.Kind + " " + u.Source + " " + u.Version
+		if u.Kind == cert.SubjectKernel {
+			what += " " + u.KernelFlavour()
+		}
+		add("%s", what)
 	}
 	if u.Release != "" {
 		add("series %s", u.Series+" ("+u.Release+")")
@@ -280,7 +232,7 @@ func (s *sheet) subject(v cert.CampaignView) {
 	for _, p := range u.Packages {
 		add("%s", p.Name+"="+p.Version)
 	}
-	s.row("Subject", "%s", strings.Join(what, ", "))
+	s.wrap("Subject", "  ", "%s", strings.Join(what, ", "))
 	if u.Kind == cert.SubjectKernel || u.Spin > 0 || c.Supersedes != "" {
 		spin := "spin not known"
 		switch {
@@ -315,9 +267,9 @@ func (s *sheet) coverage(v cert.CampaignView) {
 	if v.Campaign.Subject.Kind == cert.SubjectMachine {
 		proved = "nothing to prove: the machines as they are"
 	}
-	s.row("Coverage", "%s; besides, %d not required, %d as found, %d excluded", proved, c.Optional, c.AsFound, c.Excluded)
+	s.wrap("Coverage", "  ", "%s; %d optional, %d as found, %d excluded", proved, c.Optional, c.AsFound, c.Excluded)
 	if len(c.Why) > 0 {
-		s.row("Why", "%s", whyText(c.Why, 4))
+		s.wrap("Why", "  ", "%s", whyText(c.Why, 4))
 	}
 }
 
@@ -362,32 +314,6 @@ func namesText(names []string, of, most int) string {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text
-}
-
-func shortTime(t *time.Time) string {
-	if t == nil || t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format("2006-01-02 15:04 UTC")
-}
-
-func dueText(t *time.Time) string { return cmp.Or(shortTime(t), "no due date") }
-
-func daysLeft(days float64) string {
-	if days < 0 {
-		return fmt.Sprintf("%.1f days OVER", -days)
-	}
-	return fmt.Sprintf("%.1f days left", days)
-}
-
-func holdsText(holds *bool) string {
-	switch {
-	case holds == nil:
-		return "not known whether it holds"
-	case *holds:
-		return "it holds"
-	}
-	return "IT DOES NOT HOLD"
 }
 
 func policyText(p cert.PolicyRef) string { return fmt.Sprintf("%s@%d", p.Name, p.Version) }
