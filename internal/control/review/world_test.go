@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -277,3 +278,18 @@ func (w *world) intact() []cert.Decision {
 	require.True(w, *l.Intact, l.Broken)
 	return l.Decisions
 }
+
+// tryAlter changes the database's file behind the service's back.
+func (w *world) tryAlter(statements ...string) error {
+	db, err := sql.Open("sqlite", "file:"+w.path)
+	require.NoError(w, err)
+	defer db.Close()
+	for _, s := range statements {
+		if _, err := db.Exec(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) alter(statements ...string) { require.NoError(w, w.tryAlter(statements...)) }
