@@ -11,7 +11,7 @@ const (
 	MachineReady        MachineState = "ready"        // its agent says so, and nothing runs
 	MachineBusy         MachineState = "busy"         // a run is on it
 	MachineReleasing    MachineState = "releasing"    //
-	MachineDirty        MachineState = "dirty"        // this lab holds it and nobody wants it, or it failed: it has to be cleaned first
+	MachineDirty        MachineState = "dirty"        // this lab holds it and nobody wants it, or it failed, or what a run has changed is still there: it has to be cleaned first
 	MachineQuarantined  MachineState = "quarantined"  // nobody is handed it
 	MachineForeign      MachineState = "foreign"      // somebody else holds it
 	MachineRetired      MachineState = "retired"      // it does not come back, or its provider has lost it
@@ -33,6 +33,7 @@ type MachineFacts struct {
 	Running     bool             // a run is on it
 	Unit        bool             // a unit may act for it
 	Silent      bool             // its agent should be heard of and is not
+	Changed     bool             // its agent could not put it back to what it was before a run
 	InPool      bool             // its pool is one that this lab takes machines from
 }
 
@@ -58,6 +59,8 @@ func (f MachineFacts) State() MachineState {
 		return MachineQuarantined
 	case f.Unit && f.Silent:
 		return MachineUnknown
+	case f.Unit && f.Changed:
+		return MachineDirty
 	case f.Unit:
 		return MachineReady
 	case p == nil:

@@ -298,8 +298,9 @@ func (run *Run) Report(r Report, now time.Time) bool {
 	if last != nil && (r.Attempt < last.Number || (r.Attempt == last.Number && r.Sequence <= last.Sequence)) {
 		return false
 	}
+	presumed := run.Presumed()
 	run.take(r, now)
-	if run.Presumed() {
+	if presumed {
 		run.Failure, run.Finished = nil, nil // it is not lost
 		run.State = Running
 		return true
@@ -324,6 +325,7 @@ func (run *Run) cancelledUnseen() bool {
 const (
 	FailLost        = "lost"
 	FailMachineLost = "machine-lost"
+	FailKernelBoot  = order.FailKernelBoot // also said by the agent, of a machine that fell back to another kernel
 )
 
 // Lose ends a run that nobody else will end: its machine knows nothing of it, or keeps silent. It returns false when the run is over. What
@@ -333,6 +335,15 @@ func (run *Run) Lose(why string, now time.Time) bool { return run.lose(FailLost,
 // LoseMachine is Lose for a run whose machine kept silent and could not be got back.
 func (run *Run) LoseMachine(why string, now time.Time) bool {
 	return run.lose(FailMachineLost, why, now)
+}
+
+// LoseKernel is LoseMachine for a run whose machine did not come up with the kernel that was selected.
+func (run *Run) LoseKernel(why string, now time.Time) bool { return run.lose(FailKernelBoot, why, now) }
+
+// Booting reports whether the last that was heard of the run is that its machine goes down into its subject.
+func (run *Run) Booting() bool {
+	last := run.attempt()
+	return run.Spec.Subject != nil && last != nil && last.Subject != nil && last.Subject.Step == order.SubjectSelected && last.Progress.Phase == string(order.Booting)
 }
 
 func (run *Run) lose(failure, why string, now time.Time) bool {
@@ -352,7 +363,11 @@ func (run *Run) lose(failure, why string, now time.Time) bool {
 
 // Presumed reports whether the controller has ended the run without its machine.
 func (run *Run) Presumed() bool {
-	return run.State.Final() && run.Failure != nil && (run.Failure.Type == FailLost || run.Failure.Type == FailMachineLost)
+	if !run.State.Final() || run.Failure == nil {
+		return false
+	}
+	// An agent that says kernel-boot of its machine has come up, and says that it fell back.
+	return run.Failure.Type == FailLost || run.Failure.Type == FailMachineLost || run.Failure.Type == FailKernelBoot && run.Booting()
 }
 
 func (run *Run) take(r Report, now time.Time) {
