@@ -90,6 +90,16 @@ func (l *Lab) newsFor(ctx context.Context, machine string) (out News, err error)
 	if l.low.Load() || l.DB.Writable() != nil {
 		out.Orders = nil
 	}
+	if len(out.Orders) > 0 {
+		// A machine that is not what it was before its last run takes no other one.
+		said, ok, err := l.DB.AgentStatus(ctx, machine)
+		if err != nil {
+			return out, err
+		}
+		if ok && (said.Status.Dirty != "" || said.Status.Restoring != "") {
+			out.Orders = nil
+		}
+	}
 	if err := l.handOut(ctx, machine, &out); err != nil {
 		return out, err
 	}

@@ -25,12 +25,13 @@ type FleetRow struct {
 	Checked    *time.Time
 	Passed     bool
 	Orphan     *time.Time // since when this lab holds it although nobody here wants it
+	Dirty      string     // why its agent could not put it back to what it was before a run; empty: it is
 }
 
 const fleetColumns = machineColumns + `, coalesce(f.provider, ''), f.provided, f.hardware, f.read, f.gone, f.quarantine, coalesce(f.retired, ''),
-	coalesce(f.failures, 0), f.checked, coalesce(f.passed, 0), f.orphan`
+	coalesce(f.failures, 0), f.checked, coalesce(f.passed, 0), f.orphan, coalesce(json_extract(g.data, '$.dirty'), '')`
 
-const fleetTablesFrom = " FROM machines m LEFT JOIN fleet f ON f.machine = m.id"
+const fleetTablesFrom = " FROM machines m LEFT JOIN fleet f ON f.machine = m.id LEFT JOIN agent_status g ON g.machine = m.id"
 
 func (db *DB) scanFleetRow(s scanner) (r FleetRow, err error) {
 	var seq int64
@@ -39,7 +40,7 @@ func (db *DB) scanFleetRow(s scanner) (r FleetRow, err error) {
 	err = s.Scan(&m.ID, &m.Key, &m.Origin, &m.Hostname, &m.Architecture, &m.SystemID, &m.ProductUUID, &m.Base, &m.Kernel, &m.Unit,
 		&m.ModelUUID, timeColumn{&m.Created}, timePtrColumn{&m.Seen}, &m.CurrentRun, &seq,
 		&r.Provider, &provided, &hardware, timeColumn{&r.Read}, timePtrColumn{&r.Gone}, jsonColumn{&r.Quarantine}, &r.Retired,
-		&r.Failures, timePtrColumn{&r.Checked}, &r.Passed, timePtrColumn{&r.Orphan})
+		&r.Failures, timePtrColumn{&r.Checked}, &r.Passed, timePtrColumn{&r.Orphan}, &r.Dirty)
 	if err != nil {
 		return r, err
 	}

@@ -131,7 +131,7 @@ func (e *edit) believe(fn func(p *cert.Provided)) {
 func (f *Fleet) facts(m *sqlite.FleetRow, d *cert.Deployment, r *cert.Reservation) cert.MachineFacts {
 	_, conf, limits := f.settings()
 	facts := cert.MachineFacts{Provided: m.Provided, Gone: m.Gone != nil, Quarantined: m.Quarantine != nil, Retired: m.Retired != "",
-		Running: m.Machine.CurrentRun != "", Unit: m.Machine.Unit != ""}
+		Running: m.Machine.CurrentRun != "", Unit: m.Machine.Unit != "", Changed: m.Dirty != ""}
 	if m.Provider == "" {
 		facts.Provided = nil
 	}

@@ -115,6 +115,8 @@ func (f *Fleet) MayRun(ctx context.Context, machine, by string, role cert.Role) 
 			return cert.Errorf(cert.Conflict, "cannot start a run on %s: it is quarantined: %s", m.Hostname, m.Quarantine.Reason)
 		case m.Paused != nil:
 			return cert.Errorf(cert.Conflict, "cannot start a run on %s: %s is paused: %s", m.Hostname, strings.TrimSpace(m.Paused.Scope+" "+m.Paused.Name), m.Paused.Reason)
+		case m.Unit != "" && m.State == cert.MachineDirty:
+			return cert.Errorf(cert.Conflict, "cannot start a run on %s: it is dirty: %s", m.Hostname, m.Why)
 		case m.Unit != "":
 			return nil
 		case d == nil || d.Phase != cert.PhaseReady || d.AgentKey == "":

@@ -187,6 +187,8 @@ func (f *Fleet) why(m *sqlite.FleetRow, d *cert.Deployment, r *cert.Reservation,
 		return first(p.Owner, "somebody else") + " has it at the provider"
 	case state == cert.MachineForeign && p != nil:
 		return "its pool " + p.Pool + " is not one that this lab takes machines from"
+	case state == cert.MachineDirty && m.Machine.Unit != "" && m.Dirty != "":
+		return m.Dirty + " (see to it, then run `certlab-agent clean` on the machine)"
 	case state == cert.MachineDirty && m.Orphan != nil:
 		return "this lab holds it at the provider, and no reservation here knows of it (release it by name)"
 	case (state == cert.MachineDirty || state == cert.MachineUnknown) && p != nil:

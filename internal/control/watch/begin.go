@@ -3,9 +3,11 @@ package watch
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"certlab/internal/cert"
+	"certlab/internal/order"
 	"certlab/internal/sqlite"
 )
 
@@ -30,11 +32,22 @@ func (w *Watch) begin(ctx context.Context, m *sqlite.Watched, q cert.Quiet, now 
 		c.Provider = m.Provided.ID
 	}
 	long := silence(now.Sub(q.Heard))
+	booting, err := w.booting(ctx, m)
+	if err != nil {
+		return nil, err
+	}
 	if why := w.handless(ctx, m, c.Unit); why != "" {
+		if booting { // the run need not wait for a person: what it was to find out is found out
+			c.Console = w.saveConsole(ctx, &c, m)
+			return nil, w.giveUp(ctx, m, &c, fmt.Sprintf("nothing was heard of it for %s, and %s; %s", long, why, c.Console))
+		}
 		c.Step, c.Hands = cert.CycleHands, fmt.Sprintf("nothing was heard of it for %s %s, and %s: look at it, and switch it off and on", long, when(m, &c), why)
 		return nil, w.store(ctx, m, &c, "silent", c.Hands, nil)
 	}
 	if limit := w.Config().Limits.Defaults().PowerCycles; done >= limit {
+		if booting {
+			c.Console = w.saveConsole(ctx, &c, m)
+		}
 		return nil, w.giveUp(ctx, m, &c, fmt.Sprintf("it keeps silent again after %d power cycles, which is the limit of an attempt (power-cycles)", done))
 	}
 	return &c, w.store(ctx, m, &c, "silent", fmt.Sprintf("nothing was heard of it for %s %s: it is power-cycled (%s of %s)",
@@ -67,6 +80,11 @@ func (w *Watch) placed(ctx context.Context, m *sqlite.Watched) bool {
 
 // giveUp ends the run whose machine cannot be got back.
 func (w *Watch) giveUp(ctx context.Context, m *sqlite.Watched, c *cert.PowerCycle, why string) error {
+	if booting, err := w.booting(ctx, m); err != nil {
+		return err
+	} else if booting {
+		return w.giveUpKernel(ctx, m, c, why)
+	}
 	c.Step, c.Since = cert.CycleGivenUp, w.Now()
 	if m.Run != "" { // else its run is over, and whoever has the machine next finds out
 		c.Hands = "it was lost in " + jobText(c.Job) + " and does not come back: " + why
@@ -110,10 +128,53 @@ func (w *Watch) store(ctx context.Context, m *sqlite.Watched, c *cert.PowerCycle
 	return err
 }
 
+// booting reports whether the last that was heard of a machine is that it goes down into a kernel that is under test.
+func (w *Watch) booting(ctx context.Context, m *sqlite.Watched) (bool, error) {
+	if m.Run == "" || m.Attempt == 0 {
+		return false, nil
+	}
+	run, err := w.DB.Run(ctx, m.Run)
+	return err == nil && run.Booting(), err
+}
+
+// giveUpKernel ends the run whose machine does not come up with the kernel that was selected. That says something about the kernel, and nothing
+// about the machine: who has it next finds it as its provider makes it.
+func (w *Watch) giveUpKernel(ctx context.Context, m *sqlite.Watched, c *cert.PowerCycle, why string) error {
+	if c.Step != cert.CycleBegun || c.Console == "" {
+		after := *c
+		after.Number++ // a file of its own: what the console says since the power came
+		c.Console = w.saveConsole(ctx, &after, m)
+	}
+	if !strings.Contains(why, c.Console) {
+		why += "; " + c.Console
+	}
+	c.Step, c.Since = cert.CycleGivenUp, w.Now()
+	run, err := w.DB.Run(ctx, c.Run)
+	if err != nil {
+		return err
+	}
+	kernel := run.Spec.Subject.Source + " " + run.Spec.Subject.Version
+	if release := run.Spec.Subject.Release(); release != "" {
+		kernel = release + " (" + kernel + ")"
+	}
+	if m.Provided == nil || c.Unit || m.Unit {
+		c.Hands = "kernel " + kernel + " does not boot on it: " + why
+	}
+	text := fmt.Sprintf("run %s ends: kernel %s was selected, and the machine does not come up with it: %s; what it delivers after all is taken", c.Run, kernel, why)
+	return w.store(ctx, m, c, "given-up", text, func(t *sqlite.FleetTx) error {
+		return t.ChangeRun(c.Run, func(run *cert.Run) (bool, error) {
+			return run.LoseKernel(fmt.Sprintf("kernel %s was selected, and the machine did not come up with it: %s", kernel, why), w.Now()), nil
+		})
+	})
+}
+
 // when says what the machine was at when it fell silent.
 func when(m *sqlite.Watched, c *cert.PowerCycle) string {
 	if c.Attempt == 0 {
 		return "since run " + m.Run + " was handed out to it"
+	}
+	if m.Progress.Phase == string(order.Booting) {
+		return "while it was to boot what is under test"
 	}
 	return "during " + jobText(c.Job)
 }

@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"certlab/internal/blobs"
@@ -64,5 +67,35 @@ func (w *Watch) saveConsole(ctx context.Context, c *cert.PowerCycle, m *sqlite.W
 		w.Logger.Error("cannot keep a machine's console", "machine", m.Hostname, "run", c.Run, "error", err)
 		return "its console could not be kept: " + err.Error()
 	}
-	return fmt.Sprintf("the last %d bytes of its console are kept with the run", file.Size)
+	kept := fmt.Sprintf("the last %d bytes of its console are kept with the run", file.Size)
+	if words := lastWords(text.String()); words != "" {
+		kept += ", and it says: " + words
+	}
+	return kept
+}
+
+// lastWords is the line of a console that says most about why a kernel does not come up; empty: none does. A kernel that panics says a lot
+// after that, so that the last line is not it.
+func lastWords(console string) string {
+	lines := strings.Split(console, "\n")
+	for _, sign := range []string{"Kernel panic - not syncing", "VFS: Unable to mount root", "(initramfs)", "Gave up waiting for root", "error: kernel",
+		"bad shim signature", "You need to load the kernel first", "BUG: ", "Oops: "} {
+		for _, line := range slices.Backward(lines) {
+			if i := strings.Index(line, sign); i >= 0 {
+				return clean(line[i:])
+			}
+		}
+	}
+	return ""
+}
+
+// escapes are what terminals take as orders.
+var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+func clean(line string) string {
+	line = strings.TrimSpace(escapes.ReplaceAllString(strings.ToValidUTF8(line, ""), ""))
+	if len(line) > 200 {
+		line = strings.ToValidUTF8(line[:200], "") + "…"
+	}
+	return line
 }

@@ -200,6 +200,9 @@ func (w *Watch) lost(c *cert.PowerCycle) func(*sqlite.FleetTx) error {
 		return nil
 	}
 	l := cert.LostJob{Job: c.Job, At: c.At, Boots: []string{c.Boot}, Power: ordinal(c.Number), Text: "the machine kept silent in this job for longer than it may and was power-cycled"}
+	if c.Job == "" {
+		l.Text = "the machine kept silent for longer than it may and was power-cycled"
+	}
 	if c.NewBoot != "" {
 		l.Boots = append(l.Boots, c.NewBoot)
 		l.Text += ", and came back"

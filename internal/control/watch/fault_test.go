@@ -83,7 +83,7 @@ func TestFaultHangInSuspend(t *testing.T) {
 	require.NoError(t, b.files.Verify(b.ctx(), console.SHA256))
 	require.Equal(t, []string{
 		"nothing was heard of it for 15 minutes during job " + suspendJob + ": it is power-cycled (power cycle 1 of attempt 1 of run " + run.ID + ")",
-		"switched off, for power cycle 1; the last 33 bytes of its console are kept with the run",
+		"switched off, for power cycle 1; the last 33 bytes of its console are kept with the run, and it says: BUG: unable to handle page fault",
 		"switched on, for power cycle 1: its agent is waited for",
 		"back after power cycle 1; job " + suspendJob + " counts as machine-lost",
 	}, b.log(n))

@@ -253,7 +253,7 @@ func (a *API) UploadOffset(w http.ResponseWriter, r *route.Request) error {
 
 // fileKinds are the kinds of files that an agent delivers.
 var fileKinds = map[string]bool{cert.KindSubmission: true, cert.KindConsole: true, cert.KindSession: true,
-	cert.KindJournal: true, cert.KindPstore: true}
+	cert.KindJournal: true, cert.KindPstore: true, cert.KindJobs: true}
 
 // Upload is PATCH of the same path. It says nothing is stored before it is durable.
 func (a *API) Upload(w http.ResponseWriter, r *route.Request) error {

@@ -86,11 +86,14 @@ func (a *API) AgentStatus(w http.ResponseWriter, r *route.Request) error {
 	if err := r.Decode(&s, false); err != nil {
 		return err
 	}
-	for _, text := range []*string{&s.BootID, &s.Release, &s.Kernel, &s.Version, &s.CheckboxVersion, &s.Problem} {
+	for _, text := range []*string{&s.BootID, &s.Release, &s.Kernel, &s.Version, &s.CheckboxVersion, &s.Problem, &s.Dirty} {
 		*text = clip(*text, maxStatusText)
 	}
 	if s.Running != "" && !localRun.MatchString(s.Running) {
 		return cert.Errorf(cert.Rejected, "cannot use run id %q", clip(s.Running, 100))
+	}
+	if s.Restoring != "" && !localRun.MatchString(s.Restoring) {
+		return cert.Errorf(cert.Rejected, "cannot use run id %q", clip(s.Restoring, 100))
 	}
 	if len(s.Undelivered) > maxHeldRuns {
 		return cert.Errorf(cert.Rejected, "cannot take down that %d runs are not delivered: at most %d are", len(s.Undelivered), maxHeldRuns)
@@ -105,6 +108,9 @@ func (a *API) AgentStatus(w http.ResponseWriter, r *route.Request) error {
 	}
 	if err := a.Fleet.AgentStatus(r.Context(), r.Caller.Machine, s); err != nil {
 		return err
+	}
+	if s.Restoring == "" && s.Dirty == "" {
+		a.Lab.Wake(r.Caller.Machine) // what was held back from it while it was being put back
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -61,6 +61,8 @@ func (d *door) AgentStatus(_ context.Context, machine string, s order.Status) er
 	return nil
 }
 
+func (d *door) Wake(string) {}
+
 func newDoor(t *testing.T) *door {
 	t.Helper()
 	dir := t.TempDir()
