@@ -47,16 +47,6 @@ func TestAStatusNamesTheKernelsThatWaitForCertificationTesting(t *testing.T) {
 	require.Equal(t, "not understood in the kernel team's status: tracker 2150007: it has no version; tracker 2150008: it has no version", s.Problem())
 }
 
-func TestFlavoursAreGuessedFromSources(t *testing.T) {
-	t.Parallel()
-	for source, want := range map[string]string{
-		"linux": "generic", "linux-hwe-6.14": "generic", "linux-hwe": "generic", "linux-aws": "aws", "linux-aws-6.8": "aws", "linux-lowlatency-hwe-6.8": "lowlatency",
-		"linux-intel-iotg-5.15": "intel-iotg", "linux-oem-6.11": "oem", "other": "",
-	} {
-		require.Equal(t, want, flavour(source), source)
-	}
-}
-
 func one(number, fields string) string {
 	return fmt.Sprintf(`{"trackers":{%q:{%s"task":{"certification-testing":{"status":"Confirmed"}}}}}`, number, fields)
 }
@@ -70,6 +60,8 @@ func TestFaultTrackerIsNotUnderstood(t *testing.T) {
 		{"7", `"series":"noble","source":"linux","version":"six",`, `tracker 7: its version is "six"`, ""},
 		{"7", `"series":"NOBLE; rm -rf","source":"linux","version":"6.8.0-1.1",`, `tracker 7: its series is "NOBLE; rm -rf"`, ""},
 		{"7", `"series":"noble","source":"../linux","version":"6.8.0-1.1",`, `tracker 7: its source is "../linux"`, ""},
+		{"7", `"series":"noble","source":"linux-meta","version":"6.8.0-1.1",`, `tracker 7: cannot use "linux-meta" as a kernel's source: it goes with one (name the kernel's own source package, such as linux)`, ""},
+		{"7", `"series":"noble","source":"linux","version":"6.8.0.91.92",`, `tracker 7: cannot tell which kernel version "6.8.0.91.92" is when it runs: give the version of the kernel's package with its ABI and upload, such as 6.8.0-51.52 (not that of a meta package, such as 6.8.0.51.52)`, ""},
 		{"7", `"series":{"name":"noble"},"source":"linux","version":"6.8.0-1.1",`, `tracker 7: it has no series`, ""},
 		{"javascript:alert(1)", kernel, `tracker javascript:alert(1): its number is "javascript:alert(1)"`, ""},
 		{strings.Repeat("9", 5000), kernel, `tracker ` + strings.Repeat("9", 60) + `…: its number is "` + strings.Repeat("9", 60) + `…"`, ""},
@@ -186,6 +178,7 @@ func FuzzRead(f *testing.F) {
 			require.Regexp(t, debVersion, k.Subject.Version)
 			require.Regexp(t, `^https://bugs\.launchpad\.net/bugs/[0-9]+$`, k.Subject.Tracker)
 			require.Contains(t, ready, k.Task)
+			require.NoError(t, k.Subject.Validate())
 		}
 		require.LessOrEqual(t, len(s.Unread), maxUnread)
 	})

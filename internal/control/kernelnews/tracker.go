@@ -43,8 +43,6 @@ var (
 	sourceName  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,99}$`)
 	debVersion  = regexp.MustCompile(`^[0-9][A-Za-z0-9.+:~-]{0,99}$`)
 	cycleOfSpin = regexp.MustCompile(`^([a-z]?[0-9][A-Za-z0-9.]{0,29})(?:-([0-9]{1,4}))?$`)
-	// A source's name is linux, a flavour, hwe for kernels of a later release, and that kernel's version: linux-aws-6.8, linux-lowlatency-hwe-6.8.
-	ofSource = regexp.MustCompile(`^linux(?:-([a-z0-9.+-]*?))?(?:-?hwe)?(?:-?[0-9]+\.[0-9]+)?$`)
 )
 
 // tracker reads one tracking bug. It is wanted if it names a kernel that waits for certification testing.
@@ -85,16 +83,16 @@ func tracker(number string, raw json.RawMessage, now time.Time) (news cert.Kerne
 	} else if len(r.Cycle) > 0 {
 		unknown = append(unknown, fmt.Sprintf("its cycle (%q)", clip(text(r.Cycle))))
 	}
-	if s.Flavour = flavour(s.Source); s.Flavour == "" {
-		s.Flavour = "generic"
-		unknown = append(unknown, "its flavour (generic is a guess)")
-	} else if s.Flavour != "generic" {
+	if s.Flavour = cert.DefaultFlavour(s.Source); s.Flavour != cert.DefaultFlavour("linux") { // a source may build several, and the status does not name them
 		unknown = append(unknown, fmt.Sprintf("its flavour (%s is a guess from the name of the source)", s.Flavour))
 	}
 	if stream := stream(r.Built); stream <= 1 {
 		s.Pocket = "proposed"
 	} else {
 		unknown = append(unknown, fmt.Sprintf("where it is (stream %d goes to another archive than -proposed)", stream))
+	}
+	if err := s.Validate(); err != nil {
+		return news, false, err
 	}
 	due, ok := due(r.Results)
 	if news.Due = due; !ok {
@@ -104,18 +102,6 @@ func tracker(number string, raw json.RawMessage, now time.Time) (news cert.Kerne
 		news.Note = "not known for certain: " + strings.Join(unknown, ", ")
 	}
 	return news, true, nil
-}
-
-// flavour is a guess: a source may build several, and the status does not name them.
-func flavour(source string) string {
-	m := ofSource.FindStringSubmatch(source)
-	switch {
-	case m == nil:
-		return ""
-	case m[1] == "" || m[1] == "hwe":
-		return "generic"
-	}
-	return m[1]
 }
 
 func taskState(raw json.RawMessage) string {
