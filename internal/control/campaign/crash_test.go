@@ -23,17 +23,17 @@ func (l *lab) dieAt(at func(n int) bool, pause time.Duration) func() int {
 		v := l.engine()
 		l.mu.Lock()
 		points++
-		hit := at(points) && !v.dead.Load()
+		hit := at(points) && !v.dead.Load() && !l.closing
 		l.mu.Unlock()
 		if !hit || v.dead.Swap(true) {
 			return
 		}
 		v.cancel()
-		go func() {
+		l.restarts.Go(func() {
 			l.done.Wait()
 			time.Sleep(pause)
 			l.start()
-		}()
+		})
 	}
 	return func() int { l.mu.Lock(); defer l.mu.Unlock(); return points }
 }

@@ -42,13 +42,15 @@ var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
 // A lab is an engine on a database, and a fleet whose machines do what they are told to.
 type lab struct {
 	testing.TB
-	db   *sqlite.DB
-	now  func() time.Time
-	life atomic.Pointer[life]
-	done sync.WaitGroup
-	cut  func(point string) // called at each point where the power may be cut
+	db       *sqlite.DB
+	now      func() time.Time
+	life     atomic.Pointer[life]
+	done     sync.WaitGroup
+	restarts sync.WaitGroup
+	cut      func(point string) // called at each point where the power may be cut
 
 	mu       sync.Mutex
+	closing  bool
 	machines []cert.FleetMachine
 	images   []string
 	woken    []string
@@ -119,6 +121,10 @@ func newLab(t testing.TB, path string) *lab {
 }
 
 func (l *lab) close() {
+	l.mu.Lock()
+	l.closing = true
+	l.mu.Unlock()
+	l.restarts.Wait()
 	l.kill()
 	require.NoError(l, l.db.Close())
 }

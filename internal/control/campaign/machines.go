@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"certlab/internal/cert"
 	"certlab/internal/order"
@@ -36,6 +37,9 @@ func (e *Engine) choose(ctx context.Context, p *planned) error {
 	slices.SortFunc(p.targets, func(a, b cert.Target) int {
 		return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID))
 	})
+	for n := range p.targets {
+		p.targets[n].Updated = p.c.Created.Add(time.Duration(n) * time.Microsecond) // they are begun in this order
+	}
 	if included == 0 {
 		var why []string
 		for _, t := range p.targets {

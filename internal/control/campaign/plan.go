@@ -136,6 +136,9 @@ func (e *Engine) noPolicy(ctx context.Context, name string, version int) error {
 		}
 	}
 	slices.Sort(names)
+	if version > 0 && slices.Contains(cert.CampaignKinds, name) {
+		return cert.Errorf(cert.NotFound, "there is no version %d of policy %q: it is Certlab's own, and the site has none of that name", version, name)
+	}
 	return cert.Errorf(cert.NotFound, "there is no policy %q%s (there are: %s)", name, meant(name, names), strings.Join(names, ", "))
 }
 
