@@ -117,20 +117,6 @@ func stale(k cert.KnownIssue, quiet, now time.Time) bool {
 	return last.Before(quiet)
 }
 
-// FindingsToLink returns the next findings, by their ids, of campaigns that are not final, that a known issue may recognise: those in need of
-// attention. With issue, only those that it has recognised.
-func (t *CampaignTx) FindingsToLink(after, issue string, limit int) ([]cert.Finding, error) {
-	var w where
-	w.add("f.id > ?", after)
-	if issue != "" {
-		w.add("f.issue = ? AND f.issue <> ''", issue)
-	} else {
-		w.add("f.attention = 1")
-	}
-	return list(t.ctx, t.tx, scanFinding, "SELECT f.data FROM findings f JOIN campaigns c ON c.id = f.campaign"+w.String()+" AND c."+openCampaigns+" ORDER BY f.id LIMIT ?",
-		append(w.args, limit)...)
-}
-
 // Relink is how far known issues were applied to the findings that there are, after one of them has changed.
 type Relink struct {
 	After string `json:"after"` // id of the last finding that was looked at

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"certlab/internal/cert"
@@ -44,26 +45,96 @@ func (db *DB) Side(ctx context.Context, submission string) (Side, error) {
 	return one(ctx, db.r, scanSide, notFound("submission", submission), "SELECT "+sideColumns+" FROM submissions s WHERE s.id = ?", submission)
 }
 
-// A JudgedResult is a result with what was kept of its log.
+// A JudgedResult is a result with what was kept of its log. Of the result it has what comparing needs.
 type JudgedResult struct {
 	cert.Result
 	Signature string
 	Doubt     string
 }
 
-func scanJudged(s scanner) (r JudgedResult, err error) {
-	err = s.Scan(&r.Index, &r.Section, &r.ID, &r.Name, &r.Outcome, &r.CertificationStatus, &r.Category, &r.Plugin, &r.TemplateID, &r.DurationSeconds,
-		&r.Comments, &r.SkipReason, &r.LogSize, &r.Doubt, &r.Signature)
-	return r, err
+// jobWords are the descriptions of jobs, which are never changed: they are read once.
+type jobWords struct {
+	mu   sync.RWMutex
+	all  map[int64]jobKey
+	last int64
+}
+
+// word describes a job by its number.
+func (w *jobWords) word(ctx context.Context, db *DB, number int64) (jobKey, error) {
+	w.mu.RLock()
+	k, ok := w.all[number]
+	w.mu.RUnlock()
+	if ok {
+		return k, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	type row struct {
+		number int64
+		jobKey
+	}
+	rows, err := list(ctx, db.r, func(s scanner) (r row, err error) {
+		return r, s.Scan(&r.number, &r.section, &r.job, &r.name, &r.status, &r.category, &r.plugin, &r.template)
+	}, "SELECT id, section, job, name, status, category, plugin, template_id FROM jobs WHERE id > ? ORDER BY id", w.last)
+	if err != nil {
+		return k, err
+	}
+	if w.all == nil {
+		w.all = make(map[int64]jobKey, len(rows))
+	}
+	for _, r := range rows {
+		w.all[r.number], w.last = r.jobKey, r.number
+	}
+	if k, ok = w.all[number]; !ok {
+		return k, fmt.Errorf("cannot read the database: there is no job %d", number)
+	}
+	return k, nil
 }
 
 // SideResults returns a submission's results, in its order.
 func (db *DB) SideResults(ctx context.Context, v *Side) ([]JudgedResult, error) {
-	out, err := list(ctx, db.r, scanJudged, `SELECT r.idx, j.section, j.job, j.name, r.outcome, j.status, j.category, j.plugin, j.template_id, r.duration, r.comments,
-		r.skip_reason, r.log_size, coalesce(f.doubt, ''), coalesce(l.signature, '') FROM results r CROSS JOIN jobs j ON j.id = r.job
-		LEFT JOIN failures f ON f.submission = r.submission AND f.idx = r.idx LEFT JOIN logs l ON l.id = f.log WHERE r.submission = ? ORDER BY r.idx`, v.Seq)
+	rows, err := db.r.QueryContext(ctx, "SELECT idx, job, outcome, comments, skip_reason FROM results WHERE submission = ? ORDER BY idx", v.Seq)
+	if err != nil {
+		return nil, db.note("table results", fmt.Errorf("cannot query the database: %w", err))
+	}
+	defer rows.Close()
+	out := make([]JudgedResult, 0, 512)
+	var numbers []int64
+	for rows.Next() {
+		var r JudgedResult
+		var job int64
+		if err := rows.Scan(&r.Index, &job, &r.Outcome, &r.Comments, &r.SkipReason); err != nil {
+			return nil, db.note("table results", fmt.Errorf("cannot read the database: %w", err))
+		}
+		out, numbers = append(out, r), append(numbers, job)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, db.note("table results", fmt.Errorf("cannot read the database: %w", err))
+	}
+	rows.Close()
+	at := make(map[int]int, len(out))
+	for n := range out {
+		r := &out[n]
+		k, err := db.jobs.word(ctx, db, numbers[n])
+		if err != nil {
+			return nil, err
+		}
+		r.Section, r.ID, r.Name, r.CertificationStatus, r.Category, r.Plugin, r.TemplateID = k.section, k.job, k.name, k.status, k.category, k.plugin, k.template
+		at[r.Index] = n
+	}
+	type failure struct {
+		index            int
+		doubt, signature string
+	}
+	failures, err := list(ctx, db.r, func(s scanner) (f failure, err error) { return f, s.Scan(&f.index, &f.doubt, &f.signature) },
+		"SELECT f.idx, f.doubt, coalesce(l.signature, '') FROM failures f LEFT JOIN logs l ON l.id = f.log WHERE f.submission = ?", v.Seq)
 	if err != nil {
 		return nil, err
+	}
+	for _, f := range failures {
+		if n, ok := at[f.index]; ok {
+			out[n].Doubt, out[n].Signature = f.doubt, f.signature
+		}
 	}
 	lost, err := lostJobs(ctx, db.r, []string{v.Run})
 	if err != nil {

@@ -41,6 +41,7 @@ type DB struct {
 	changes   atomic.Int64
 	documents documents
 	memos     memos
+	jobs      jobWords
 }
 
 // reads are the connections that read. What they find out about the storage is noted.

@@ -3,7 +3,9 @@ package review
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -19,48 +21,73 @@ const lab = "certlab"
 // keep stores what a target's facts come to, and what follows from that, in one transaction. It fails as errChanged if the target is not what it
 // was any more.
 func (r *Review) keep(ctx context.Context, g *gathered) error {
-	now := r.Now()
-	return r.DB.ChangeCampaigns(ctx, func(tx *sqlite.CampaignTx) error {
-		t, err := tx.Target(g.target.ID)
-		if err != nil {
-			return err
-		}
-		if !same(&g.target, &t) {
-			return errChanged
-		}
-		c, err := tx.Campaign(t.Campaign)
-		if err != nil {
-			return err
-		}
-		g.campaign = c
-		before := t
-		t = g.target
-		t.Tries = slices.Clone(t.Tries)
-		g.settle(&t)
-		t.Updated = now
-		changes, err := g.putFindings(tx)
-		if err != nil {
-			return err
-		}
-		if err := tx.PutTarget(t); err != nil {
-			return err
-		}
-		if err := tx.Reviewed(t.ID, len(t.Tries)); err != nil {
-			return err
-		}
-		if before.State == cert.TargetComparing || changes.added > 0 || changes.dropped > 0 {
-			if err := tx.Note(cert.CampaignEvent{Campaign: c.ID, At: now, Kind: "compared", Who: lab, Target: t.ID, Text: g.summary(&t, changes)}); err != nil {
-				return err
+	left, err := r.keepAll(ctx, []*gathered{g})
+	if err == nil && len(left) > 0 {
+		err = errChanged
+	}
+	return err
+}
+
+// keepAll is keep for several targets in one transaction. It returns those that were not what they were any more.
+func (r *Review) keepAll(ctx context.Context, all []*gathered) (left []*gathered, err error) {
+	err = r.DB.ChangeCampaigns(ctx, func(tx *sqlite.CampaignTx) error {
+		left = nil
+		for _, g := range all {
+			err := r.keepIn(tx, g)
+			if errors.Is(err, errChanged) { // before anything was stored
+				left = append(left, g)
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("cannot keep what target %s came to: %w", g.target.ID, err)
 			}
 		}
-		if c.State == cert.CampaignApproved || c.State == cert.CampaignRejected {
-			return r.tellLate(tx, &c, &t, changes.late)
-		}
-		if c.State.Final() {
-			return nil
-		}
-		return r.reopen(tx, &c, t.Machine)
+		return nil
 	})
+	return left, err
+}
+
+func (r *Review) keepIn(tx *sqlite.CampaignTx, g *gathered) error {
+	now := r.Now()
+	t, err := tx.Target(g.target.ID)
+	if err != nil {
+		return err
+	}
+	if !same(&g.target, &t) {
+		return errChanged
+	}
+	c, err := tx.Campaign(t.Campaign)
+	if err != nil {
+		return err
+	}
+	g.campaign = c
+	before := t
+	t = g.target
+	t.Tries = slices.Clone(t.Tries)
+	g.settle(&t)
+	t.Updated = now
+	changes, err := g.putFindings(tx)
+	if err != nil {
+		return err
+	}
+	if err := tx.PutTarget(t); err != nil {
+		return err
+	}
+	if err := tx.Reviewed(t.ID, len(t.Tries)); err != nil {
+		return err
+	}
+	if before.State == cert.TargetComparing || changes.added > 0 || changes.dropped > 0 {
+		if err := tx.Note(cert.CampaignEvent{Campaign: c.ID, At: now, Kind: "compared", Who: lab, Target: t.ID, Text: g.summary(&t, changes)}); err != nil {
+			return err
+		}
+	}
+	if c.State == cert.CampaignApproved || c.State == cert.CampaignRejected {
+		return r.tellLate(tx, &c, &t, changes.late)
+	}
+	if c.State.Final() {
+		return nil
+	}
+	return r.reopen(tx, &c, t.Machine)
 }
 
 // settle gives a target the state that its comparison leads to.
@@ -164,6 +191,9 @@ func (g *gathered) putFindings(tx *sqlite.CampaignTx) (changes, error) {
 			if f.Late {
 				out.late = append(out.late, f)
 			}
+		}
+		if known && reflect.DeepEqual(old, f) {
+			continue
 		}
 		if err := tx.PutFinding(f); err != nil {
 			return out, err

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
-	"certlab/internal/cert"
 	"certlab/internal/judge"
 )
 
@@ -37,15 +38,49 @@ func (r *Review) recompute(ctx context.Context, rules int) error {
 	defer r.again.Unlock()
 	after := ""
 	for {
-		ids, err := r.DB.StaleTargets(ctx, rules, after, batch)
+		ids, err := r.DB.StaleTargets(ctx, rules, after, together)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		for _, id := range ids {
-			after = id
-			if _, err := r.CompareTarget(ctx, id); err != nil && cert.CodeOf(err) != cert.NotFound {
-				return fmt.Errorf("cannot compare target %s anew: %w", id, err)
-			}
+		after = ids[len(ids)-1]
+		if err := r.compareTogether(ctx, ids); err != nil {
+			return fmt.Errorf("cannot compare anew: %w", err)
 		}
 	}
+}
+
+// together is how many targets are compared before they are stored in one transaction.
+const together = 40
+
+// compareTogether compares targets, two at a time, and stores what they come to in one transaction.
+func (r *Review) compareTogether(ctx context.Context, ids []string) error {
+	all, errs := make([]*gathered, len(ids)), make([]error, len(ids))
+	next := make(chan int, len(ids))
+	for n := range ids {
+		next <- n
+	}
+	close(next)
+	var wait sync.WaitGroup
+	for range 2 {
+		wait.Go(func() {
+			for n := range next {
+				all[n], errs[n] = r.gather(ctx, ids[n])
+			}
+		})
+	}
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(g *gathered) bool { return g == nil })
+	left, err := r.keepAll(ctx, all)
+	if err != nil {
+		return err
+	}
+	for _, g := range left {
+		if _, err := r.CompareTarget(ctx, g.target.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
