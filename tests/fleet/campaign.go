@@ -80,7 +80,11 @@ func (l *Lab) CampaignSoak(ctx context.Context, seed uint64, between time.Durati
 			kills++
 		}
 	}()
-	base, err := l.campaign(ctx, cert.NewCampaign{Name: "released", Kind: cert.KindAdhoc, Subject: Kernel(releasedKernel, "updates")})
+	err := l.Listed(ctx)
+	var base cert.CampaignView
+	if err == nil {
+		base, err = l.campaign(ctx, cert.NewCampaign{Name: "released", Kind: cert.KindAdhoc, Subject: Kernel(releasedKernel, "updates")})
+	}
 	var sru cert.CampaignView
 	if err == nil {
 		sru, err = l.campaign(ctx, cert.NewCampaign{Name: "proposed", Kind: cert.KindSRU, Subject: Kernel(proposedKernel, "proposed"), Baseline: base.Campaign.ID})
@@ -118,6 +122,17 @@ func (l *Lab) CampaignSoak(ctx context.Context, seed uint64, between time.Durati
 	bad = append(bad, l.decideOnce(ctx, sru)...)
 	fmt.Fprintf(log, "%d targets, %d kills: %v, %v\n", len(sru.Machines)+sru.MoreMachines, kills, sru.Coverage, sru.Counts)
 	return bad, nil
+}
+
+// Listed waits until the controller knows all of the lab's machines.
+func (l *Lab) Listed(ctx context.Context) error {
+	for {
+		var list cert.MachineList
+		if err := l.Persist(ctx, http.MethodGet, "/api/v1/machines?limit=1000", nil, &list); err != nil || len(list.Machines) >= len(l.Systems) {
+			return err
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
 }
 
 // campaign starts one over all machines and waits until nothing more happens in it by itself. It is started twice, as by a person whose first
@@ -209,8 +224,13 @@ func (l *Lab) checkCampaign(ctx context.Context, v cert.CampaignView, runs map[s
 	}
 }
 
-// decideOnce rejects a campaign, twice, and holds the log of decisions to its chain.
+// decideOnce has a signer reject a campaign, twice, and holds the log of decisions to its chain.
 func (l *Lab) decideOnce(ctx context.Context, v cert.CampaignView) (bad []string) {
+	l, err := l.As(ctx, "signer", cert.Signer)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	defer l.http.CloseIdleConnections()
 	reject := cert.NewDecision{Action: cert.Reject, Reason: "soak: it does not boot"}
 	if err := l.Persist(ctx, http.MethodPost, "/api/v1/campaigns/"+v.Campaign.ID+"/decisions", reject, nil); err != nil {
 		bad = append(bad, fmt.Sprintf("cannot reject: %v", err))

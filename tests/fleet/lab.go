@@ -39,7 +39,8 @@ type Lab struct {
 	rack    *rack
 	service *service
 	server  *http.Server
-	http    *http.Client // over the unix socket
+	http    *http.Client // over the unix socket, as root; or a person's
+	token   string       // of that person
 	shared  atomic.Int64 // lists of several machines
 }
 
@@ -154,7 +155,7 @@ type Answer struct {
 
 func (a *Answer) Error() string { return fmt.Sprintf("%d: %s", a.Status, a.Text) }
 
-// Call makes a request as root, once.
+// Call makes a request, once.
 func (l *Lab) Call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -164,9 +165,16 @@ func (l *Lab) Call(ctx context.Context, method, path string, in, out any) error 
 		}
 		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://local"+path, body)
+	base := "http://local"
+	if l.token != "" {
+		base = l.service.url
+	}
+	req, err := http.NewRequestWithContext(ctx, method, base+path, body)
 	if err != nil {
 		return err
+	}
+	if l.token != "" {
+		req.Header.Set("Authorization", "Bearer "+l.token)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := l.http.Do(req)

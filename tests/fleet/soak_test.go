@@ -85,7 +85,7 @@ func TestSoakCampaignShort(t *testing.T) {
 	if os.Getenv("SOAK_MINUTES") != "" {
 		t.Skip("the long one is asked for")
 	}
-	campaignSoak(t, 5, 10, 1500*time.Millisecond, 2*time.Minute)
+	campaignSoak(t, 5, 10, 3*time.Second, 3*time.Minute)
 }
 
 // TestSoakCampaign is part of what `make soak SEED=n MINUTES=m` runs: campaigns, one after the other, until the time is over.
