@@ -158,7 +158,8 @@ func (w *Watch) giveUpKernel(ctx context.Context, m *sqlite.Watched, c *cert.Pow
 		kernel = release + " (" + kernel + ")"
 	}
 	if m.Provided == nil || c.Unit || m.Unit {
-		c.Hands = "kernel " + kernel + " does not boot on it: " + why
+		// Somebody has to go there. It is not quarantined for that.
+		c.Step, c.Hands = cert.CycleHands, "kernel "+kernel+" does not boot on it: "+why
 	}
 	text := fmt.Sprintf("run %s ends: kernel %s was selected, and the machine does not come up with it: %s; what it delivers after all is taken", c.Run, kernel, why)
 	return w.store(ctx, m, c, "given-up", text, func(t *sqlite.FleetTx) error {

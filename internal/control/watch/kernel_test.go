@@ -65,6 +65,9 @@ func TestFaultMachineDoesNotComeBackWithItsKernel(t *testing.T) {
 			require.NoError(t, err)
 			require.Zero(t, row.Failures, "it says nothing about the machine")
 			require.Nil(t, row.Quarantine)
+			lost, err := b.db.LostMachines(b.ctx())
+			require.NoError(t, err)
+			require.Empty(t, lost, "nobody quarantines it for that")
 
 			// It comes back after all: what its agent knows is taken.
 			require.True(t, run.Presumed())
