@@ -221,14 +221,11 @@ func TestFaultAHundredThousandFindings(t *testing.T) {
 	a.by["GET /api/v1/campaigns/noble/findings"] = func(w http.ResponseWriter, r *http.Request) {
 		limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
 		from, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
-		page := cert.FindingList{}
-		for n := from; n < min(from+limit, all); n++ {
-			page.Findings = append(page.Findings, cert.Finding{ID: fmt.Sprintf("f%026d", n), Hostname: "node1", Class: cert.ClassRegression, Job: "a::b", Attention: true})
-		}
+		next := ""
 		if from+limit < all {
-			page.Next = strconv.Itoa(from + limit)
+			next = strconv.Itoa(from + limit)
 		}
-		_ = json.NewEncoder(w).Encode(page)
+		fmt.Fprintf(w, `{"next":%q,"findings":[{"id":"f"}%s]}`, next, strings.Repeat(`,{"id":"f"}`, min(limit, all-from)-1))
 	}
 	out, _ := ends(t, 0, "campaign", "findings", "noble", "--open", "--no-blocker")
 	require.Equal(t, 101, strings.Count(out, "\n"), "a hundred and the header, unless more are asked for")
