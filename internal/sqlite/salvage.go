@@ -27,10 +27,10 @@ type Salvage struct {
 // primary are the tables whose rows cannot be made again from others or from archives, in the order in which they refer to each other.
 var primary = []string{"machines", "runs", "removed_runs", "attempts", "submissions", "files", "tokens", "meta", "bad_files", "gone_files",
 	"fleet", "reservations", "deployments", "machine_events", "machine_times", "dossiers", "zone_dossiers", "dossier_changes", "pauses", "incidents", "notices",
-	"lost_jobs", "power_cycles", "shared_locks"}
+	"lost_jobs", "power_cycles", "shared_locks", "policies", "campaigns", "targets", "tries", "findings", "campaign_events", "decisions", "verdicts", "issues", "kernel_news"}
 
 // ofNow are the tables that say how things are, not what has happened: what only a backup has of them is not so any more.
-var ofNow = []string{"meta", "bad_files", "gone_files", "fleet", "pauses", "notices", "shared_locks"}
+var ofNow = []string{"meta", "bad_files", "gone_files", "fleet", "pauses", "notices", "shared_locks", "kernel_news"}
 
 // SalvageInto reads every row that can be read of the primary tables of the database at path, which it may change (give it a copy), into
 // a new database at to, and adds rows that only the database at backup has, if that is not empty. All submissions wait to be indexed
@@ -217,7 +217,7 @@ func (s *salvager) copy(from *sql.DB, table string, cols []string, rest string, 
 
 // lost finds ids that an index or another table names and whose row was not read.
 func (s *salvager) lost(from *sql.DB) error {
-	for _, table := range []string{"machines", "runs", "submissions", "tokens"} {
+	for _, table := range []string{"machines", "runs", "submissions", "tokens", "campaigns"} {
 		ids, _ := list(s.ctx, from, func(sc scanner) (v string, err error) { return v, sc.Scan(&v) },
 			"SELECT id FROM "+table+" INDEXED BY sqlite_autoindex_"+table+"_1")
 		for _, id := range ids {
@@ -345,6 +345,22 @@ var mendings = []mending{
 	{"machine %s (its row was unreadable: its log is kept under its id)", `INSERT INTO machines (id, key, origin, hostname, architecture, system_id, product_uuid, base,
 		kernel, unit, model_uuid, created) SELECT e.machine, 'manual:' || e.machine, 'manual', e.machine, '', '', '', '', '', '', '', min(e.at)
 		FROM machine_events e WHERE NOT EXISTS (SELECT 1 FROM machines m WHERE m.id = e.machine) GROUP BY e.machine RETURNING id`},
+	{"machine %s (its row was unreadable: its place in campaigns is kept under its id)", `INSERT INTO machines (id, key, origin, hostname, architecture, system_id, product_uuid, base,
+		kernel, unit, model_uuid, created) SELECT g.machine, 'manual:' || g.machine, 'manual', g.machine, '', '', '', '', '', '', '', 0
+		FROM targets g WHERE NOT EXISTS (SELECT 1 FROM machines m WHERE m.id = g.machine) GROUP BY g.machine RETURNING id`},
+	{"", "DELETE FROM targets WHERE campaign NOT IN (SELECT id FROM campaigns) RETURNING 'target ' || id || ' of campaign ' || campaign"},
+	{"", "DELETE FROM tries WHERE target NOT IN (SELECT id FROM targets) RETURNING 'try ' || run || ' of campaign ' || campaign"},
+	{"", "DELETE FROM findings WHERE target NOT IN (SELECT id FROM targets) OR campaign NOT IN (SELECT id FROM campaigns) RETURNING 'finding ' || id || ' of campaign ' || campaign"},
+	{"try %s (its row was unreadable: from its target)", `INSERT INTO tries (run, reservation, target, campaign, number, machine, purpose, open, asked, seen)
+		SELECT t.value ->> '$.run', coalesce(t.value ->> '$.reservation', ''), g.id, g.campaign, t.value ->> '$.number', t.value ->> '$.machine', t.value ->> '$.purpose',
+		t.value ->> '$.ended' IS NULL, t.value ->> '$.asked' IS NOT NULL, '' FROM targets g, json_each(g.data, '$.tries') t
+		WHERE NOT EXISTS (SELECT 1 FROM tries o WHERE o.run = t.value ->> '$.run') ON CONFLICT DO NOTHING RETURNING run`},
+	// What an open campaign has lost is not known: it is compared anew, and goes on, and is decided, only when a person has looked at it.
+	{"campaign %s (it is paused and compared anew, since machines of it may be missing: look at it and resume it)", `UPDATE campaigns SET state = 'paused', changed = changed + 1,
+		data = json_set(data, '$.state', 'paused', '$.ending', 'paused: the controller''s database was repaired, and machines or findings of this campaign may be missing; look at it, and resume it if all is here')
+		WHERE state IN ('active', 'paused', 'deciding') RETURNING name`},
+	{"", `UPDATE targets SET compared = 0, data = json_set(data, '$.compared.version', 0) WHERE compared <> 0 AND json_extract(data, '$.compared.version') IS NOT NULL
+		AND campaign IN (SELECT id FROM campaigns WHERE state = 'paused') RETURNING ''`},
 	// A reservation without its deployment holds nothing that is known of: what this lab still holds at its provider is found there.
 	{"", "DELETE FROM deployments WHERE reservation NOT IN (SELECT id FROM reservations) OR machine NOT IN (SELECT id FROM machines) RETURNING 'deployment ' || id"},
 	{"", `UPDATE reservations SET state = 'ended', data = json_set(data, '$.state', 'ended', '$.ending', 'lost', '$.ended_by', 'certlab')

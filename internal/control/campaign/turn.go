@@ -105,7 +105,7 @@ func (e *Engine) campaign(ctx context.Context, c cert.Campaign) (more bool, err 
 // settle says that nothing more will run by itself, or that it does again.
 func (e *Engine) settle(ctx context.Context, c cert.Campaign) error {
 	counts, err := e.DB.TargetCounts(ctx, c.ID)
-	if err != nil || settled(counts) == (c.State == cert.CampaignDeciding) || c.State == cert.CampaignPaused && !settled(counts) {
+	if err != nil || c.State == cert.CampaignPaused || settled(counts) == (c.State == cert.CampaignDeciding) {
 		return err
 	}
 	now := e.Now()
@@ -115,7 +115,7 @@ func (e *Engine) settle(ctx context.Context, c cert.Campaign) error {
 			return err
 		}
 		counts, err := tx.TargetCounts(c.ID)
-		if err != nil || c.State.Final() {
+		if err != nil || c.State.Final() || c.State == cert.CampaignPaused {
 			return err
 		}
 		event := cert.CampaignEvent{Campaign: c.ID, At: now, Kind: "deciding", Who: "certlab", Text: "nothing more will run by itself"}
