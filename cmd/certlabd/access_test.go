@@ -131,9 +131,11 @@ func newAccessLab(t *testing.T) *accessLab {
 	l.apply(func(d *order.ControllerDesired) { d.Agents = d.Agents[:2] })
 	run := runID()
 	ack := own.deliver(run, sample(t, "v5.0.0-odd.tar.xz")) // it has attachments
-	indexed(t, l.person(cert.Viewer), ack.Submission)
+	sub := indexed(t, l.person(cert.Viewer), ack.Submission)
+	campaign := l.storeCampaign("noble", sub.Machine, run, sub.ID, 1)
 	l.values = strings.NewReplacer("{run}", run, "{attempt}", "1", "{sha256}", ack.SHA256, "{machine}", "node0", "{submission}", ack.Submission,
-		"{index}", "0", "{token}", "viewer", "{zone}", "z1", "{reservation}", l.reservation(), "{architecture}", "amd64", "{$}", "")
+		"{index}", "0", "{token}", "viewer", "{zone}", "z1", "{reservation}", l.reservation(), "{architecture}", "amd64", "{$}", "",
+		"{campaign}", campaign.ID, "{finding}", campaign.finding, "{issue}", campaign.issue, "{policy}", "sru")
 	report, err := json.Marshal(running(run, 2))
 	require.NoError(t, err)
 	finish, err := json.Marshal(finished(running(run, 2)))

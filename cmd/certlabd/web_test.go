@@ -111,7 +111,8 @@ func TestPagesCanBeReadAndTheirLinksLeadSomewhere(t *testing.T) {
 	a.identity.Kernel = `6.8 <script>alert("kernel")</script>`
 	l := newLab(t, a)
 	viewer := l.person(cert.Viewer)
-	indexed(t, viewer, a.deliver(runID(), sample(t, "v5.0.0-odd.tar.xz")).Submission)
+	odd := indexed(t, viewer, a.deliver(runID(), sample(t, "v5.0.0-odd.tar.xz")).Submission)
+	l.storeCampaign("noble-linux", odd.Machine, odd.Run, odd.ID, 60)
 	indexed(t, viewer, a.deliver(runID(), sample(t, "head-800jobs.tar.xz")).Submission)
 	indexed(t, viewer, a.deliver(runID(), []byte("not an archive")).Submission)
 	r := running(runID(), 1)
@@ -149,7 +150,7 @@ func TestPagesCanBeReadAndTheirLinksLeadSomewhere(t *testing.T) {
 	for len(todo) > 0 {
 		path := todo[0]
 		todo = todo[1:]
-		if kind := regexp.MustCompile(`[rms0-9][0-9a-z]{20,}|results/\d+|attachments/\d+|cursor=[^&]*`).ReplaceAllString(path, "*"); kinds[kind] > 5 {
+		if kind := regexp.MustCompile(`[cfrms0-9][0-9a-z]{20,}|results/\d+|attachments/\d+|cursor=[^&]*`).ReplaceAllString(path, "*"); kinds[kind] > 5 {
 			continue // enough of the same kind
 		} else {
 			kinds[kind]++
@@ -171,7 +172,8 @@ func TestPagesCanBeReadAndTheirLinksLeadSomewhere(t *testing.T) {
 			}
 		}
 	}
-	require.Greater(t, len(kinds), 12, "%v", kinds)
+	require.Greater(t, len(kinds), 20, "%v", kinds)
+	require.NotZero(t, kinds["/findings/*"], "%v", kinds)
 
 	// A page of results has a next one, and all of them are on one of the pages.
 	subs, err := viewer.Submissions(t.Context(), url.Values{"plan": {"com.example.lab::gen800"}}, 0)
