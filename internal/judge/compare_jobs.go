@@ -122,7 +122,7 @@ func (w *work) failing(job string, m mark, marks []mark, old *Result) {
 		otherwise := was == lost || old.Outcome != m.r.Outcome || old.Signature != m.r.Signature || unread(old) || unread(m.r)
 		// What is known not to work may go on not working, but not in another way: that could be something new behind something old.
 		f.Attention = f.Blocker || otherwise || w.Campaign.Kind == cert.KindCertification || len(marks) > 1 && anyPass(marks)
-			f.Text = "fails as on " + w.baselineName()
+		f.Text = "fails as on " + w.baselineName()
 		if otherwise {
 			f.Text = fmt.Sprintf("fails as on %s, but in another way", w.baselineName())
 		}

@@ -23,7 +23,7 @@ func Decide(f Facts, d cert.NewDecision, machines, findings []string, by string,
 		need = cert.Signer
 	}
 	if !role.May(need) {
-		return nil, nil, cert.Errorf(cert.Forbidden, "cannot %s: the policy %s lets a %s decide, and you are a %s", d.Action, c.Policy.Name, need, role)
+		return nil, nil, cert.Errorf(cert.Forbidden, "cannot %s: the policy %s lets role %s decide, and yours is %q", d.Action, c.Policy.Name, need, role)
 	}
 	if c.State.Final() {
 		return nil, nil, cert.Errorf(cert.Conflict, "cannot %s: campaign %s is %s, which is final (what has changed since is for a new campaign)", d.Action, c.Name, c.State)

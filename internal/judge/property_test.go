@@ -15,11 +15,11 @@ import (
 	"certlab/internal/judge/judgetest"
 )
 
-// Two thousand random campaigns, each of one to four machines, compared and assessed by the rules and by the reference: equal.
+// Six hundred random campaigns, each of one to four machines, compared and assessed by the rules and by the reference: equal.
 func TestRandomCampaignsAreJudgedAsByTheReference(t *testing.T) {
 	t.Parallel()
 	approved, classes := 0, map[string]int{}
-	for seed := range uint64(2000) {
+	for seed := range uint64(600) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		c := judgetest.Wild(r)
 		for _, one := range c.Cases {
@@ -48,9 +48,9 @@ func TestRandomCampaignsAreJudgedAsByTheReference(t *testing.T) {
 		})
 		require.Equal(t, a, judge.Assess(shuffled), "seed %d: the order of the findings must not matter", seed)
 	}
-	require.Greater(t, approved, 50, "or else the test says little")
+	require.Greater(t, approved, 15, "or else the test says little")
 	for _, class := range cert.FindingClasses {
-		require.Greater(t, classes[class], 5, "class %s hardly occurs, so that the test says little of it", class)
+		require.Greater(t, classes[class], 3, "class %s hardly occurs, so that the test says little of it", class)
 	}
 }
 
