@@ -14,15 +14,27 @@ import (
 // A tally counts over all results that a campaign counts. A submission is read once: what it adds stays while it counts.
 type tally struct {
 	mu      sync.Mutex
-	counted map[int64]bool
-	ran     map[string]int // job → submissions in which it ran
+	counted map[int64]*part // by submission
+	ran     map[string]int  // job → submissions in which it ran
 	skips   map[string]*skipped
 	used    int64 // when it was last asked for, as a number that goes up
 }
 
+// A part is what one submission adds.
+type part struct {
+	machine string
+	ran     []string // jobs
+	skips   []skip
+}
+
+type skip struct {
+	reason, job string
+	blocker     bool
+}
+
 type skipped struct {
-	jobs     map[string]bool // → it is a blocker
-	machines map[string]bool
+	jobs     map[skip]int // in how many submissions
+	machines map[string]int
 }
 
 const talliesKept = 16
@@ -96,40 +108,42 @@ func (r *Review) tallyOf(ctx context.Context, campaign string, fn func(*tally)) 
 	for _, s := range now {
 		have[s.Seq] = true
 	}
-	for seq := range t.counted {
-		if !have[seq] { // it counts no more: from the beginning
-			t.counted = nil
-			break
+	if t.counted == nil {
+		t.counted, t.ran, t.skips = map[int64]*part{}, map[string]int{}, map[string]*skipped{}
+	}
+	for seq, p := range t.counted {
+		if !have[seq] { // it counts no more
+			t.add(p, -1)
+			delete(t.counted, seq)
 		}
 	}
-	if t.counted == nil {
-		t.counted, t.ran, t.skips = map[int64]bool{}, map[string]int{}, map[string]*skipped{}
-	}
 	for _, s := range now {
-		if t.counted[s.Seq] {
+		if t.counted[s.Seq] != nil {
 			continue
 		}
 		rows, err := r.DB.Outcomes(ctx, s.Seq)
 		if err != nil {
 			return err
 		}
+		p := &part{machine: s.Machine}
 		for _, row := range rows {
 			word, err := r.tallies.word(ctx, r.DB, row.Job)
 			if err != nil {
 				return err
 			}
-			t.add(&s, &row, &word)
+			p.take(&row, &word)
 		}
-		t.counted[s.Seq] = true
+		t.add(p, 1)
+		t.counted[s.Seq] = p
 	}
 	fn(t)
 	return nil
 }
 
-func (t *tally) add(s *sqlite.CountedSubmission, row *sqlite.OutcomeRow, word *sqlite.JobWord) {
+func (p *part) take(row *sqlite.OutcomeRow, word *sqlite.JobWord) {
 	switch row.Outcome {
 	case "pass", "fail", "crash":
-		t.ran[word.Job]++
+		p.ran = append(p.ran, word.Job)
 		return
 	}
 	if word.Section != cert.SectionResults {
@@ -139,13 +153,36 @@ func (t *tally) add(s *sqlite.CountedSubmission, row *sqlite.OutcomeRow, word *s
 	if len(reason) > 300 {
 		reason = strings.ToValidUTF8(reason[:300], "") + "…"
 	}
-	one := t.skips[reason]
-	if one == nil {
-		one = &skipped{map[string]bool{}, map[string]bool{}}
-		t.skips[reason] = one
+	p.skips = append(p.skips, skip{reason, word.Job, word.Status == "blocker"})
+}
+
+// add counts a part, or takes it back.
+func (t *tally) add(p *part, n int) {
+	for _, job := range p.ran {
+		count(t.ran, job, n)
 	}
-	one.jobs[word.Job] = word.Status == "blocker"
-	one.machines[s.Machine] = true
+	seen := make(map[string]bool)
+	for _, s := range p.skips {
+		one := t.skips[s.reason]
+		if one == nil {
+			one = &skipped{map[skip]int{}, map[string]int{}}
+			t.skips[s.reason] = one
+		}
+		count(one.jobs, s, n)
+		if !seen[s.reason] {
+			seen[s.reason] = true
+			count(one.machines, p.machine, n)
+		}
+		if len(one.jobs) == 0 {
+			delete(t.skips, s.reason)
+		}
+	}
+}
+
+func count[K comparable](counts map[K]int, key K, n int) {
+	if counts[key] += n; counts[key] <= 0 {
+		delete(counts, key)
+	}
 }
 
 const maxSkipReasons = 50
@@ -155,8 +192,8 @@ func (t *tally) skipCounts() []cert.SkipCount {
 	out := make([]cert.SkipCount, 0, len(t.skips))
 	for reason, s := range t.skips {
 		c := cert.SkipCount{Reason: reason, Jobs: len(s.jobs), Machines: len(s.machines)}
-		for _, blocker := range s.jobs {
-			if blocker {
+		for one := range s.jobs {
+			if one.blocker {
 				c.Blockers++
 			}
 		}

@@ -16,12 +16,29 @@ func (r *Review) Turn(ctx context.Context) error {
 	if err := r.DB.Writable(); err != nil {
 		return err
 	}
-	_, compared := r.CompareAll(ctx)
+	n, compared := r.CompareAll(ctx)
+	if n > 0 {
+		compared = errors.Join(compared, r.warm(ctx))
+	}
 	err := errors.Join(compared, r.EndIssues(ctx), r.Relink(ctx), r.EndWaivers(ctx), r.Recompute(ctx))
 	if err != nil {
 		return err
 	}
 	return r.DecideAll(ctx)
+}
+
+// warm counts over the results of campaigns that are not final, so that who looks at one does not wait for it.
+func (r *Review) warm(ctx context.Context) error {
+	open, err := r.DB.OpenCampaigns(ctx)
+	if err != nil {
+		return err
+	}
+	for n := range open[:min(len(open), talliesKept/2)] {
+		if err := r.tallyOf(ctx, open[n].ID, func(*tally) {}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Recompute compares anew what was compared by older rules, target by target, in campaigns that are not final. When it is stopped, what it has done

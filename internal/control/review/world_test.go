@@ -293,3 +293,17 @@ func (w *world) tryAlter(statements ...string) error {
 }
 
 func (w *world) alter(statements ...string) { require.NoError(w, w.tryAlter(statements...)) }
+
+// many puts regressions of as many jobs into the first machine's target, straight into the database.
+func (w *world) many(n int) {
+	t := w.target(0)
+	f := cert.Finding{Campaign: t.Campaign, Target: t.ID, Machine: t.Machine, Hostname: t.Hostname, Plan: t.Plan, Class: cert.ClassRegression, Blocker: true, New: true, Attention: true,
+		Outcome: "fail", Before: "pass", Text: "passed before, fails now", Index: -1, OldIndex: -1, Found: w.now()}
+	data, err := json.Marshal(f)
+	require.NoError(w, err)
+	w.alter(fmt.Sprintf(`WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < %d)
+		INSERT INTO findings (id, campaign, target, machine, class, job, signature, blocker, new, attention, open, excused, waived, late, rank, issue, submission, data)
+		SELECT printf('f%%026d', n), '%s', '%s', '%s', '%s', printf('many::job%%d', n %% 700), printf('s%%d', n %% 3), 1, 1, 1, 1, 0, 0, 0, 4, '', '',
+			json_set('%s', '$.id', printf('f%%026d', n), '$.job', printf('many::job%%d', n %% 700), '$.signature', printf('s%%d', n %% 3)) FROM numbers`,
+		n, t.Campaign, t.ID, t.Machine, cert.ClassRegression, data))
+}
