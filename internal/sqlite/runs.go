@@ -335,15 +335,22 @@ func (db *DB) countBy(ctx context.Context, text string) (map[string]int, error) 
 	return out, err
 }
 
+// evidence is true of a run that a campaign rests on which is open or has a verdict: one of its tries, or the baseline of one of its comparisons. Such a
+// run stays however old it is, with its files: a verdict is only worth what can be shown for it. Of campaigns that were cancelled or superseded
+// nothing is kept.
+const evidence = `(EXISTS (SELECT 1 FROM tries t JOIN campaigns c ON c.id = t.campaign WHERE t.run = runs.id AND c.state NOT IN ('cancelled', 'superseded'))
+	OR EXISTS (SELECT 1 FROM targets g INDEXED BY targets_machine JOIN campaigns c ON c.id = g.campaign WHERE g.machine = runs.machine
+		AND json_extract(g.data, '$.compared.baseline.run') = runs.id AND c.state NOT IN ('cancelled', 'superseded')))`
+
 // RemoveRuns removes up to limit runs that were over before then, by their machines' clocks and by this one's, with their results, and remembers their ids. It returns how
-// many it removed and the hashes of their files, which the caller may remove if Used says that nothing else names them.
+// many it removed and the hashes of their files, which the caller may remove if Used says that nothing else names them. What is evidence stays.
 func (db *DB) RemoveRuns(ctx context.Context, then, now time.Time, limit int) (int, []string, error) {
 	var ids, files []string
 	text := func(s scanner) (v string, err error) { return v, s.Scan(&v) }
 	err := db.write(ctx, func(tx *sql.Tx) error {
 		var err error
 		if ids, err = list(ctx, tx, text, `SELECT id FROM runs WHERE finished < ?1
-			AND coalesce((SELECT max(updated) FROM attempts a WHERE a.run = runs.id), 0) < ?1 ORDER BY finished LIMIT ?2`, micros(then), limit); err != nil || len(ids) == 0 {
+			AND coalesce((SELECT max(updated) FROM attempts a WHERE a.run = runs.id), 0) < ?1 AND NOT `+evidence+` ORDER BY finished LIMIT ?2`, micros(then), limit); err != nil || len(ids) == 0 {
 			return err
 		}
 		chosen := mustJSON(ids)
