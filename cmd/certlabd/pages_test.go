@@ -62,6 +62,22 @@ for (const e of document.querySelectorAll('body *')) {
 return problems;
 `
 
+// audited checks the page that the browser is at, on a desk and in a hand, by day and by night.
+func (d *webDriver) audited(name string) {
+	d.t.Helper()
+	for _, screen := range []struct {
+		width  int
+		scheme string
+	}{{1280, "light"}, {390, "dark"}} {
+		d.look(screen.width, screen.scheme)
+		var problems []string
+		d.eval(audit, &problems)
+		require.Empty(d.t, problems, "%s, %d wide, %s", name, screen.width, screen.scheme)
+		d.shoot(fmt.Sprintf("%s-%d", name, screen.width))
+	}
+	require.Empty(d.t, d.console(), name)
+}
+
 // hostileArchive is a submission whose every text wants to be markup.
 func hostileArchive(t *testing.T) []byte {
 	const attack = `<script>document.title="owned"</script><img src=x onerror="document.title='owned'"><b>`
@@ -110,21 +126,7 @@ func TestPagesInABrowser(t *testing.T) {
 	_, status = a.report(busy)
 	require.Equal(t, http.StatusOK, status)
 
-	// seen checks the page that the browser is at, on a desk and in a hand, by day and by night.
-	seen := func(name string) {
-		t.Helper()
-		for _, screen := range []struct {
-			width  int
-			scheme string
-		}{{1280, "light"}, {390, "dark"}} {
-			d.look(screen.width, screen.scheme)
-			var problems []string
-			d.eval(audit, &problems)
-			require.Empty(t, problems, "%s, %d wide, %s", name, screen.width, screen.scheme)
-			d.shoot(fmt.Sprintf("%s-%d", name, screen.width))
-		}
-		require.Empty(t, d.console(), name)
-	}
+	seen := d.audited
 
 	// Log in: with what is wrong, then with a code.
 	d.open(l.url() + "/runs?state=failed")
