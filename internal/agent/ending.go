@@ -140,8 +140,8 @@ func (t *attempt) finish() error {
 	}
 	var files []order.File
 	submission := ""
-	all := []spooled{{order.SubmissionFile, "submission.tar.xz"}, {order.ConsoleFile, "console"}, {order.SessionFile, "session.tar.gz"}, {order.JobsFile, plannedFile}}
-	for _, f := range append(all, t.evidence(t.dir(), spool)...) {
+	all := []spooled{{order.SubmissionFile, "submission.tar.xz"}, {order.ConsoleFile, "console"}, {order.SessionFile, "session.tar.gz"}}
+	for _, f := range append(append(all, t.evidence(t.dir(), spool)...), spooled{order.JobsFile, plannedFile}) {
 		from, to := filepath.Join(t.dir(), f.name), filepath.Join(spool, f.name)
 		if info, err := os.Stat(from); err == nil && info.Mode().IsRegular() {
 			if info.Size() == 0 {

@@ -49,7 +49,9 @@ func result(t *testing.T, sub *results.Submission, id string) results.Result {
 func kinds(r order.Run) []order.FileKind {
 	var k []order.FileKind
 	for _, f := range r.Files {
-		k = append(k, f.Kind)
+		if f.Kind != order.JobsFile {
+			k = append(k, f.Kind)
+		}
 	}
 	return k
 }
