@@ -22,6 +22,7 @@ import (
 	"certlab/internal/blobs"
 	"certlab/internal/control"
 	"certlab/internal/control/campaign"
+	"certlab/internal/control/kernelnews"
 	"certlab/internal/control/provision"
 	"certlab/internal/control/review"
 	"certlab/internal/control/trust"
@@ -42,25 +43,26 @@ var errRestart = errors.New("the service ends to start again")
 
 // A service is certlabd as it runs.
 type service struct {
-	dir    string
-	data   control.Data
-	level  *slog.LevelVar
-	logger *slog.Logger
-	db     *sqlite.DB
-	store  *blobs.Store
-	lab    *control.Lab
-	fleet  *provision.Fleet
-	trust  *trust.Trust
-	watch  *watch.Watch
-	outbox *notices.Outbox
-	engine *campaign.Engine
-	review *review.Review
-	about  aboutCache
-	region region
-	keys   *authority.Authority
-	server *server.Server
-	now    func() time.Time
-	limits server.Limits
+	dir     string
+	data    control.Data
+	level   *slog.LevelVar
+	logger  *slog.Logger
+	db      *sqlite.DB
+	store   *blobs.Store
+	lab     *control.Lab
+	fleet   *provision.Fleet
+	trust   *trust.Trust
+	watch   *watch.Watch
+	outbox  *notices.Outbox
+	engine  *campaign.Engine
+	review  *review.Review
+	kernels *kernelnews.Poller
+	about   aboutCache
+	region  region
+	keys    *authority.Authority
+	server  *server.Server
+	now     func() time.Time
+	limits  server.Limits
 
 	release func()        // of the data's lock
 	restart chan struct{} // closed when the service should end
@@ -212,7 +214,7 @@ func (s *service) run(ctx context.Context, hup <-chan os.Signal) error {
 func (s *service) loops(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	all := []func(context.Context) error{s.lab.Loops, s.fleet.Loop, s.trust.Loop, s.watch.Loop, s.outbox.Loop, s.engine.Loop, s.review.Loop}
+	all := []func(context.Context) error{s.lab.Loops, s.fleet.Loop, s.trust.Loop, s.watch.Loop, s.outbox.Loop, s.engine.Loop, s.review.Loop, s.kernels.Run}
 	errs := make(chan error, len(all))
 	for _, loop := range all {
 		go func() {

@@ -2,7 +2,6 @@ package campaign
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"time"
 
@@ -25,10 +24,10 @@ type Lab interface {
 	RoomForRuns() error
 }
 
-// News knows which kernels are to be tested.
+// News is what looks at the kernel team's status.
 type News interface {
-	Kernels(ctx context.Context) (cert.KernelNewsList, error)
-	ReadKernels(ctx context.Context, r io.Reader, by string) (cert.KernelNewsList, error)
+	Read() *time.Time // when it was seen last, changed or not; nil: not since the start
+	Problem() string  // why it is not known; empty: all is well, or nobody looks
 }
 
 // Options say what an Engine works with. DB, Logger, Fleet and Lab must be set.

@@ -215,6 +215,8 @@ func unusable(m *cert.FleetMachine) string {
 		return because("it is retired")
 	case m.State == cert.MachineQuarantined:
 		return because("it is quarantined")
+	case m.State == cert.MachineDirty && m.Unit != "":
+		return because("it is not as it was found")
 	case m.State == cert.MachineForeign && m.Unit == "":
 		return because("somebody else has it")
 	case m.Unit == "" && m.Provider == "":
