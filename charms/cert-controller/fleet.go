@@ -144,6 +144,7 @@ var seldomLimits = map[string]struct {
 	"incident-percent":  {1, 100, func(l *order.FleetLimits) *int { return &l.IncidentPercent }},
 	"incident-minutes":  {1, 1440, func(l *order.FleetLimits) *int { return &l.IncidentMinutes }},
 	"silence-seconds":   {1, 86_400, func(l *order.FleetLimits) *int { return &l.SilenceSeconds }},
+	"boot-seconds":      {1, 86_400, func(l *order.FleetLimits) *int { return &l.BootSeconds }},
 	"max-deploying":     {1, 10_000, func(l *order.FleetLimits) *int { return &l.MaxDeploying }},
 }
 

@@ -273,7 +273,7 @@ func TestOptionsOfTheFleetReachTheService(t *testing.T) {
 		"maas-pools": "lab, big iron,lab", "maas-protected-pools": "customers", "maas-quarantine-pool": "broken", "maas-quarantine-tag": "",
 		"maas-erase": "customers=full, big iron = secure, quick", "power-units": "true", "default-release": "noble", "max-reservation-hours": "8", "max-extensions": "2",
 		"max-machines-per-person": "3", "reminder-minutes": "10", "silence-minutes": "20", "power-cycles": "4", "check-hours": "24", "quarantine-after": "5", "auto-return": "true",
-		"fleet-limits":             "# slow BMCs\nboot-minutes: 30\nmax-tries: 5\nincident-percent: 20\nsilence-seconds: 7\n",
+		"fleet-limits":             "# slow BMCs\nboot-minutes: 30\nmax-tries: 5\nincident-percent: 20\nsilence-seconds: 7\nboot-seconds: 9\n",
 		"deployed-checkbox-source": "deb", "deployed-checkbox-channel": "ppa:checkbox-dev/stable", "deployed-checkbox-packages": "checkbox-provider-gpgpu",
 		"apt-mirror": "http://mirror.lab/ubuntu/",
 	})

@@ -32,7 +32,7 @@ func malformedOptions() map[string]hookstest.Malformed {
 		return text(name, `at most 200 names of resource pools, separated by commas`, "empty", "space", "unit", "newline")
 	}
 	const limits = "set fleet-limits to YAML such as boot-minutes: 30, one per line, or reset it: "
-	const keys = " (there are boot-minutes, deploy-minutes, enrol-minutes, incident-machines, incident-minutes, incident-percent, max-deploying, max-queue, max-tries, release-minutes, silence-seconds)"
+	const keys = " (there are boot-minutes, boot-seconds, deploy-minutes, enrol-minutes, incident-machines, incident-minutes, incident-percent, max-deploying, max-queue, max-tries, release-minutes, silence-seconds)"
 	return map[string]hookstest.Malformed{
 		"maas-credentials": {}, "webhook-secret": {}, "power-units": {}, "auto-return": {},
 		"maas-pools": more(poolNames("maas-pools"), map[string]string{"a,b;c": `(number 2 is "b;c")`}), "maas-protected-pools": poolNames("maas-protected-pools"),
