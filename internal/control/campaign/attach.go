@@ -90,6 +90,12 @@ func (e *Engine) AttachSubmission(ctx context.Context, name string, a cert.Attac
 			return err
 		}
 		out = g
+		if c.State == cert.CampaignDeciding { // there is something to compare
+			c.State = cert.CampaignActive
+			if err := tx.PutCampaign(c); err != nil {
+				return err
+			}
+		}
 		return tx.Note(cert.CampaignEvent{Campaign: c.ID, At: now, Kind: "attached", Who: by, Target: g.ID, Text: because(fmt.Sprintf("%s: submission %s was attached", g.Hostname, s.ID), a.Reason)})
 	})
 	if err != nil {

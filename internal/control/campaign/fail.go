@@ -39,7 +39,8 @@ func meaningOf(f *cert.Failure, run *cert.Run) meaning {
 	m := meanings[f.Type]
 	if f.Type == order.FailMachineLost && run != nil && len(run.Attempts) > 0 {
 		last := run.Attempts[len(run.Attempts)-1]
-		if len(last.MachineLost) > 0 || last.Progress.CurrentJob != "" {
+		inJob := func(l cert.LostJob) bool { return l.Job != "" }
+		if slices.ContainsFunc(last.MachineLost, inJob) || last.Progress.CurrentJob != "" {
 			return lostInJob
 		}
 	}
