@@ -142,6 +142,7 @@ func (p *Poller) look(ctx context.Context, last *seen) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	req.Close = true // the next one is minutes away, and by another transport
 	req.Header.Set("User-Agent", "certlab/"+version.Version)
 	req.Header.Set("Accept", "application/json")
 	if last.etag != "" {
