@@ -170,11 +170,8 @@ type BaselineFilter struct {
 // A BaselineChoice is a submission that may be a baseline.
 type BaselineChoice struct {
 	Submission string
+	Run        string
 	Spec       cert.Spec // of its run
-	State      cert.State
-	Attempt    int
-	Suspect    bool
-	Complete   bool // it is of the whole plan
 }
 
 // BaselineChoices returns submissions that a machine has of a plan, the newest first, as far as they may be what the filter asks for. Only indexed
@@ -194,8 +191,8 @@ func (db *DB) BaselineChoices(ctx context.Context, f BaselineFilter, limit int) 
 		w.add("s.received >= ?", micros(f.Since))
 	}
 	return list(ctx, db.r, func(s scanner) (c BaselineChoice, err error) {
-		return c, s.Scan(&c.Submission, jsonColumn{&c.Spec}, &c.State, &c.Attempt)
-	}, "SELECT s.id, r.spec, r.state, s.attempt FROM submissions s JOIN runs r ON r.id = s.run"+w.String()+" ORDER BY s.seq DESC LIMIT ?", append(w.args, limit)...)
+		return c, s.Scan(&c.Submission, &c.Run, jsonColumn{&c.Spec})
+	}, "SELECT s.id, s.run, r.spec FROM submissions s JOIN runs r ON r.id = s.run"+w.String()+" ORDER BY s.seq DESC LIMIT ?", append(w.args, limit)...)
 }
 
 // RunFile returns the newest file of a kind that a run has delivered, of an attempt, or of any if attempt is 0. ok is false if there is none.

@@ -120,17 +120,31 @@ func (r *Review) gather(ctx context.Context, id string) (*gathered, error) {
 		}
 	}
 	in := judge.Case{Campaign: g.campaign, Target: judged, Attempts: g.attempts, Now: r.Now()}
+	taken := 0 // number of the try whose baseline and plan are in
 	if newest := g.newest(); newest != nil {
-		if in.Before, err = r.baseline(ctx, &g.campaign, &newest.Side); err != nil {
-			return nil, err
-		}
-		if in.Planned, err = r.planned(ctx, newest.Side.Run); err != nil {
+		taken = newest.Try.Number
+		if err := r.surround(ctx, &in, newest); err != nil {
 			return nil, err
 		}
 	}
 	g.result = judge.Compare(in)
+	if n := slices.IndexFunc(g.attempts, func(a judge.Attempt) bool { return a.Try.Number == g.result.Counted }); n >= 0 && g.result.Counted != taken {
+		if err := r.surround(ctx, &in, &g.attempts[n]); err != nil {
+			return nil, err
+		}
+		g.result = judge.Compare(in)
+	}
 	g.target = judged
 	return g, r.ready(ctx, g)
+}
+
+// surround finds what an attempt is held against: its baseline, and the jobs that its plan had.
+func (r *Review) surround(ctx context.Context, in *judge.Case, a *judge.Attempt) (err error) {
+	if in.Before, err = r.baseline(ctx, &in.Campaign, &a.Side); err != nil {
+		return err
+	}
+	in.Planned, err = r.planned(ctx, a.Side.Run)
+	return err
 }
 
 // addAttempt reads the submission of a try. It returns false if that is not indexed yet.
@@ -254,6 +268,9 @@ func (r *Review) planned(ctx context.Context, run string) ([]order.PlannedJob, e
 	if err != nil || !ok {
 		return nil, err
 	}
+	if jobs, ok := r.plans.of(file.SHA256); ok {
+		return jobs, nil
+	}
 	in, err := r.Open(ctx, file.SHA256, file.Size)
 	if cert.CodeOf(err) == cert.Unavailable {
 		return nil, nil // its bytes are lost for now: which jobs are absent is not known
@@ -267,6 +284,7 @@ func (r *Review) planned(ctx context.Context, run string) ([]order.PlannedJob, e
 		r.Logger.Warn("cannot read which jobs a plan has", "run", run, "error", err)
 		return nil, nil
 	}
+	r.plans.keep(file.SHA256, jobs)
 	return jobs, nil
 }
 
@@ -304,6 +322,11 @@ func (r *Review) baseline(ctx context.Context, c *cert.Campaign, new *judge.Side
 		if !slices.Equal(choice.Spec.Match, c.Rules.Match) {
 			continue // some jobs only
 		}
+		if spoilt, err := r.spoilt(ctx, choice.Run); err != nil {
+			return nil, err
+		} else if spoilt {
+			continue
+		}
 		raw, err := r.DB.Side(ctx, choice.Submission)
 		if err != nil {
 			return nil, err
@@ -322,6 +345,22 @@ func (r *Review) baseline(ctx context.Context, c *cert.Campaign, new *judge.Side
 		return &side, nil
 	}
 	return nil, nil
+}
+
+// spoilt reports whether a run was a try of a campaign that says nothing about its subject.
+func (r *Review) spoilt(ctx context.Context, run string) (bool, error) {
+	row, err := r.DB.TryOfRun(ctx, run)
+	if cert.CodeOf(err) == cert.NotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	t, err := r.DB.Target(ctx, row.Target)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(t.Tries, func(try cert.Try) bool { return try.Run == run && (try.Infra || try.Suspect != "" || try.Partial()) }), nil
 }
 
 // ready reads what recognising known issues needs.

@@ -56,7 +56,7 @@ func TestFaultDecidingWithoutRight(t *testing.T) {
 	until := w.now().Add(time.Hour)
 	for _, d := range []cert.NewDecision{{Action: cert.Approve, Reason: "x"}, {Action: cert.Approve, All: true, Reason: "x"}, {Action: cert.Waive, All: true, Filter: cert.Filter{Job: "*::wifi"}, Until: &until, Reason: "x"}} {
 		_, err := w.r.Decide(t.Context(), w.campaign.Name, d, "eve", cert.Engineer)
-		require.ErrorContains(t, err, "lets a signer decide, and you are a engineer")
+		require.ErrorContains(t, err, "lets role signer decide, and yours is \"engineer\"")
 		require.Equal(t, cert.Forbidden, cert.CodeOf(err))
 	}
 	w.decided(0)

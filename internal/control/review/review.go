@@ -45,6 +45,7 @@ type Review struct {
 	again   sync.Mutex // held by what goes through many findings: one at a time
 	views   views
 	tallies tallies
+	plans   plans
 }
 
 // New returns a Review.
