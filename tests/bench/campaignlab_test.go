@@ -65,6 +65,10 @@ func (l storedLab) campaign(t testing.TB) {
 	run("COMMIT")
 	require.NoError(t, raw.Close())
 	l.addCampaigns(t)
+	raw = rawDatabase(t, l.data.Database())
+	_, err := raw.Exec("UPDATE tries SET reviewed = 1 WHERE campaign = (SELECT id FROM campaigns WHERE name = ?)", campaignName+"-before")
+	require.NoError(t, err)
+	require.NoError(t, raw.Close())
 }
 
 // addFailures stores what is kept of each failing result's log: one of two thousand texts.
@@ -90,7 +94,7 @@ func (l storedLab) addCampaigns(t testing.TB) {
 	due := at.Add(14 * 24 * time.Hour)
 	policy := cert.DefaultPolicy(cert.KindSRU)
 	policy.Machines.Manifests = false // machines here have none
-	base := cert.Campaign{ID: cert.NewID(cert.CampaignID, at), Name: "large-before", Kind: cert.KindSRU, State: cert.CampaignApproved, Policy: cert.PolicyRef{Name: "sru", Version: 1},
+	base := cert.Campaign{ID: cert.NewID(cert.CampaignID, at), Name: campaignName + "-before", Kind: cert.KindSRU, State: cert.CampaignApproved, Policy: cert.PolicyRef{Name: "sru", Version: 1},
 		Rules: policy, Baseline: cert.Baseline{Rule: "none"}, Machines: cert.MachineChoice{Query: "tags=cert"}, Created: at, By: "somebody", Finished: &at,
 		Subject: cert.Subject{Kind: cert.SubjectKernel, Series: "noble", Source: "linux", Flavour: "generic", Version: "6.8.0-50.51", Pocket: "updates"}}
 	now := base
