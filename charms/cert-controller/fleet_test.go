@@ -280,7 +280,7 @@ func TestOptionsOfTheFleetReachTheService(t *testing.T) {
 	l.Fire("config-changed").RequireStatus("active", "0 machines, 0 running")
 	fleet = l.desired().Fleet
 	require.Equal(t, order.FleetLimits{Release: "noble", MaxHours: 8, MaxExtensions: 2, MaxPerPerson: 3, ReminderMinutes: 10, SilenceMinutes: 20, PowerCycles: 4, CheckHours: 24,
-		QuarantineAfter: 5, AutoReturn: true, BootMinutes: 30, MaxTries: 5, IncidentPercent: 20, SilenceSeconds: 7}, fleet.Limits)
+		QuarantineAfter: 5, AutoReturn: true, BootMinutes: 30, MaxTries: 5, IncidentPercent: 20, SilenceSeconds: 7, BootSeconds: 9}, fleet.Limits)
 	require.Equal(t, order.MAAS{Pools: []string{"lab", "big iron"}, ProtectedPools: []string{"customers"}, QuarantinePool: "broken", PowerUnits: true,
 		Erase: map[string]string{"customers": "full", "big iron": "secure", "": "quick"}}, fleet.MAAS)
 	require.Equal(t, order.CheckboxSource{Source: "deb", Channel: "ppa:checkbox-dev/stable", ExtraPackages: []string{"checkbox-provider-gpgpu"}}, fleet.Checkbox)

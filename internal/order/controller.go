@@ -68,6 +68,7 @@ type FleetLimits struct {
 	ReleaseMinutes   int     `json:"release_minutes,omitempty"`   // 10: longer than MAAS's own 5
 	SilenceMinutes   int     `json:"silence_minutes,omitempty"`   // of an agent, before the machine counts as hung; 15
 	SilenceSeconds   int     `json:"silence_seconds,omitempty"`   // instead of SilenceMinutes, for trials
+	BootSeconds      int     `json:"boot_seconds,omitempty"`      // instead of BootMinutes where a machine reboots in a run or was power-cycled, for trials
 	PowerCycles      int     `json:"power_cycles,omitempty"`      // per attempt; 3
 	CheckHours       int     `json:"check_hours,omitempty"`       // between health checks of a machine; 0: none
 	QuarantineAfter  int     `json:"quarantine_after,omitempty"`  // provisioning failures in a row; 3

@@ -181,8 +181,13 @@ func (w *Watch) await(ctx context.Context, c *cert.PowerCycle, m *sqlite.Watched
 	return err
 }
 
+// patience is how long a machine that was told to boot may take until it is heard.
 func (w *Watch) patience() time.Duration {
-	return time.Duration(w.Config().Limits.Defaults().BootMinutes) * time.Minute
+	limits := w.Config().Limits.Defaults()
+	if limits.BootSeconds > 0 {
+		return time.Duration(limits.BootSeconds) * time.Second
+	}
+	return time.Duration(limits.BootMinutes) * time.Minute
 }
 
 // resumed ends a power cycle whose machine is back.

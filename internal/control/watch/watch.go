@@ -303,8 +303,7 @@ func (w *Watch) suspicious() time.Duration {
 func (w *Watch) quiet(m *sqlite.Watched) cert.Quiet {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := cert.Quiet{Reported: m.Reported, Progress: m.Progress, Least: w.least(), Reachable: w.reachable,
-		Boot: time.Duration(w.Config().Limits.Defaults().BootMinutes) * time.Minute}
+	q := cert.Quiet{Reported: m.Reported, Progress: m.Progress, Least: w.least(), Reachable: w.reachable, Boot: w.patience()}
 	q.Heard = m.Reported
 	if m.Handed.After(q.Heard) { // a run begins there, whether it was reported or not
 		q.Heard = m.Handed
