@@ -87,9 +87,7 @@ func findingScreen(v cert.FindingView, width, lines int) string {
 	for _, d := range v.Decisions {
 		s.row("Decisions", "%d: %s, %s%s: %s", d.Seq, decidedBy(d), shortTime(&d.At), because2(", until ", shortTime(d.Until)), d.Reason)
 	}
-	if v.Console != "" {
-		s.excerpt("Console", lastLines(v.Console, lines), lines, "")
-	}
+	s.excerpt("Console", v.Console, lines, "")
 	if v.ConsoleURL != "" {
 		s.command("Console", "all of it: "+v.ConsoleURL)
 	}
@@ -99,26 +97,17 @@ func findingScreen(v cert.FindingView, width, lines int) string {
 	return s.String()
 }
 
-// lastLines are the last of so many lines; 0: all.
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	if n > 0 && len(lines) > n {
-		lines = lines[len(lines)-n:]
-	}
-	return strings.Join(lines, "\n")
-}
-
-// excerpt writes so many lines of a text, and where there is more.
+// excerpt writes the last of so many lines of a text, and where there is more.
 func (s *sheet) excerpt(label, text string, most int, more string) {
 	if strings.TrimSpace(text) == "" {
 		return
 	}
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	for n, line := range lines {
-		if most > 0 && n == most {
-			s.row(label, "… and %s%s", plural(len(lines)-most, "more line", "more lines"), because2(": ", more))
-			return
-		}
+	if left := len(lines) - most; most > 0 && left > 0 {
+		s.whole(label, "… %s before%s", plural(left, "line", "lines"), because2(": ", more))
+		lines = lines[left:]
+	}
+	for _, line := range lines {
 		s.row(label, "│ %s", strings.TrimSuffix(line, "\r"))
 	}
 }

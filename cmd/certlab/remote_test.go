@@ -149,6 +149,7 @@ func TestRemoteCommands(t *testing.T) {
 	mustCertlab(t, "machine", "add", "bench", "--architecture", "arm64")
 
 	tendMachines(t)
+	tendCampaigns(t)
 
 	run := decodeJSON[cert.Run](t, mustCertlab(t, "run", "start", "node0", "com.example::x", "--match", "a,b", "--match", "c", "--exclude", "d", "--env", "A=1,2", "--timeout", "1h", "--format", "json"))
 	require.Equal(t, cert.Spec{Plan: "com.example::x", Match: []string{"a,b", "c"}, Exclude: []string{"d"}, Environment: map[string]string{"A": "1,2"}, TimeoutSeconds: 3600}, run.Spec)

@@ -85,7 +85,7 @@ func timelineScreen(t cert.Timeline, width int, now time.Time) string {
 		if j.Expected > 0 {
 			expected = "it takes " + secondsText(j.Expected) + " as a rule"
 		}
-		s.row("Job", "%s job %d of %d: %s", bar(max(j.Number-1, 0), j.Of, 20), j.Number, j.Of, j.ID)
+		s.wrap("Job", "  ", "%s job %d of %d: %s", bar(max(j.Number-1, 0), j.Of, 20), j.Number, j.Of, j.ID)
 		s.row("Job", "for %s, %s", secondsText(j.Seconds), expected)
 	}
 	if t.Expected != nil && !r.State.Final() {
