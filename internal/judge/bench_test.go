@@ -49,3 +49,21 @@ func BenchmarkCompare(b *testing.B) {
 		}
 	}
 }
+
+// A thousand machines with a hundred findings each, a tenth of them open.
+func BenchmarkAssess(b *testing.B) {
+	f := judge.Facts{Campaign: cert.Campaign{ID: "c1", Name: "c", Kind: cert.KindSRU, State: cert.CampaignDeciding, Rules: cert.DefaultPolicy(cert.KindSRU)}}
+	for m := range 1000 {
+		t := cert.Target{ID: fmt.Sprintf("g%d", m), Machine: fmt.Sprintf("m%d", m), Hostname: fmt.Sprintf("h%d", m), Plan: cert.PlanSRU, Required: true, State: cert.TargetDone, Submission: "s",
+			Compared: &cert.Compared{Submission: "s", Version: judge.Version, Planned: 500, Ran: 500, Manifest: true, Attention: 10}}
+		f.Targets = append(f.Targets, t)
+		for n := range 100 {
+			f.Findings = append(f.Findings, cert.Finding{ID: fmt.Sprintf("f%d-%d", m, n), Target: t.ID, Machine: t.Machine, Class: cert.ClassRegression, Job: fmt.Sprintf("n::j%d", n), Attention: n%10 == 0})
+		}
+	}
+	for b.Loop() {
+		if a := judge.Assess(f); len(a.Needs) == 0 {
+			b.Fatal("it is not clear")
+		}
+	}
+}

@@ -18,21 +18,29 @@ func GroupKey(f *cert.Finding) string { return f.Class + "|" + f.Job + "|" + f.S
 // Group puts findings that are alike together, in the order of a campaign's page: what stands in the way first, of that blockers first, of those what
 // is new first, and then what is on most machines. ranOn says on how many machines a job ran; nil: not known.
 func Group(findings []cert.Finding, ranOn map[string]int) []cert.FindingGroup {
-	type group struct {
+	all := make([]*cert.Finding, len(findings))
+	for n := range findings {
+		all[n] = &findings[n]
+	}
+	return group(all, ranOn, (*cert.Finding).Open)
+}
+
+// group is Group where open says which findings are.
+func group(findings []*cert.Finding, ranOn map[string]int, open func(*cert.Finding) bool) []cert.FindingGroup {
+	type gathered struct {
 		cert.FindingGroup
 		machines map[string]string // id → hostname
 		classes  map[string]map[string]bool
 	}
-	groups := map[string]*group{}
-	for n := range findings {
-		f := &findings[n]
+	groups := map[string]*gathered{}
+	for _, f := range findings {
 		key := GroupKey(f)
 		g := groups[key]
 		if g == nil {
-			g = &group{FindingGroup: cert.FindingGroup{Key: key, Class: f.Class, Job: f.Job, Signature: f.Signature, Of: ranOn[f.Job]}, machines: map[string]string{}, classes: map[string]map[string]bool{}}
+			g = &gathered{FindingGroup: cert.FindingGroup{Key: key, Class: f.Class, Job: f.Job, Signature: f.Signature, Of: ranOn[f.Job]}, machines: map[string]string{}, classes: map[string]map[string]bool{}}
 			groups[key] = g
 		}
-		g.Blocker, g.New, g.Open = g.Blocker || f.Blocker, g.New || f.New, g.Open || f.Open()
+		g.Blocker, g.New, g.Open = g.Blocker || f.Blocker, g.New || f.New, g.Open || open(f)
 		g.machines[f.Machine] = f.Hostname
 		if f.HWClass != "" {
 			if g.classes[f.HWClass] == nil {

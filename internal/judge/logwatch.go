@@ -32,7 +32,6 @@ type LogWatch struct {
 	before kept
 	after  int
 	signs  []string // normalised lines that tell something, each once
-	seen   map[string]bool
 	bytes  int64
 }
 
@@ -44,13 +43,10 @@ type kept struct {
 
 // NewLogWatch returns one for the log of a job; job is its full id.
 func NewLogWatch(job string) *LogWatch {
-	w := &LogWatch{seen: map[string]bool{}}
-	for _, rule := range Doubts() {
-		if rule.about(job) {
-			w.rules = append(w.rules, rule)
-		}
+	if quotes(job) {
+		return &LogWatch{rules: ownDoubts}
 	}
-	return w
+	return &LogWatch{rules: doubts}
 }
 
 // Write takes in a piece of the log. It never fails.
@@ -141,8 +137,7 @@ func (w *LogWatch) sign(text string) {
 	if len(w.signs) == maxSignLines {
 		return
 	}
-	if line := normalise(text); line != "" && !w.seen[line] {
-		w.seen[line] = true
+	if line := normalise(text); line != "" && !slices.Contains(w.signs, line) {
 		w.signs = append(w.signs, line)
 	}
 }

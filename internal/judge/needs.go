@@ -53,24 +53,13 @@ func settled(a *MachineAssessment) bool {
 
 // findingNeeds are the open findings of machines on which nobody has decided, those that are alike as one.
 func (v *view) findingNeeds(a *Assessment) []cert.Need {
-	var open []cert.Finding
-	add := func(f *cert.Finding) {
-		one := *f
-		one.Waived, one.Excused = 0, false
-		open = append(open, one)
-	}
+	var open []*cert.Finding
 	for n := range a.Machines {
-		if settled(&a.Machines[n]) {
-			continue
-		}
-		for _, f := range v.byID[a.Machines[n].Machine].open {
-			add(f)
+		if !settled(&a.Machines[n]) {
+			open = append(open, v.byID[a.Machines[n].Machine].open...)
 		}
 	}
-	for _, f := range v.strays() {
-		add(f)
-	}
-	groups := Group(open, nil)
+	groups := group(append(open, v.strays()...), nil, func(*cert.Finding) bool { return true })
 	var out []cert.Need
 	for n := range groups[:min(len(groups), maxNeeds)] {
 		out = append(out, v.findingNeed(&groups[n]))
