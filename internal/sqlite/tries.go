@@ -119,3 +119,18 @@ func (t *CampaignTx) RunSubmission(run string) (cert.Submission, error) {
 	r, err := one(t.ctx, t.tx, scanSubmission, notFound("submission of run", run), "SELECT "+briefSubmission+submissionTables+" WHERE s.run = ? ORDER BY s.seq DESC LIMIT 1", run)
 	return r.Submission, err
 }
+
+// LateTries returns the closed tries of a campaign whose run has been completed since, and of whose results their target does not know.
+func (db *DB) LateTries(ctx context.Context, campaign string, limit int) ([]TryRow, error) {
+	return list(ctx, db.r, scanTry, "SELECT "+tryColumns+`t.seen FROM targets g INDEXED BY targets_state CROSS JOIN tries t ON t.target = g.id CROSS JOIN runs r ON r.id = t.run
+		WHERE g.campaign = ? AND t.open = 0 AND r.state = 'completed' AND EXISTS (SELECT 1 FROM submissions s WHERE s.run = r.id AND s.index_state <> 'pending')
+		AND EXISTS (SELECT 1 FROM json_each(g.data, '$.tries') j WHERE j.value ->> '$.run' = t.run AND coalesce(j.value ->> '$.submission', '') = '' AND coalesce(j.value ->> '$.suspect', '') = '') LIMIT ?`, campaign, limit)
+}
+
+// ReviewTry has a try looked at again that was.
+func (t *CampaignTx) ReviewTry(run string) error {
+	if _, err := t.tx.ExecContext(t.ctx, "UPDATE tries SET reviewed = 0 WHERE run = ?", run); err != nil {
+		return fmt.Errorf("cannot store try %s: %w", run, err)
+	}
+	return nil
+}

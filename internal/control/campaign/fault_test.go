@@ -97,7 +97,7 @@ func TestFaultNoArchiveHasTheVersion(t *testing.T) {
 	inLab(t, func(l *lab) {
 		c := l.begin(func(c *cert.NewCampaign) { c.AtOnce = 1 })
 		l.until("it is held back", func() bool { return l.campaign(c.ID).State == cert.CampaignPaused })
-		time.Sleep(20 * time.Minute)
+		time.Sleep(10 * time.Minute)
 		c = l.campaign(c.ID)
 		require.Equal(l, cert.CampaignPaused, c.State)
 		require.Contains(l, c.Ending, "could be installed on none of 3 machines (")
@@ -376,3 +376,26 @@ func TestPausedNothingIsBegun(t *testing.T) {
 }
 
 var _ campaign.Fleet = mortal{}
+
+// TestFaultLostMachineComesBack has a run given up, and its machine come back with the results.
+func TestFaultLostMachineComesBack(t *testing.T) {
+	t.Parallel()
+	inLab(t, func(l *lab) {
+		ctx := context.Background()
+		c := l.over(l.begin().ID)
+		g := l.target(c.ID, "node1")
+		require.Equal(l, cert.TargetMissing, g.State)
+		require.Equal(l, "machine-lost: it kept silent (tried 3 times)", g.Why)
+		run := g.Tries[2].Run
+		f, err := l.db.AddFile(ctx, run, cert.File{Attempt: 1, Kind: cert.KindSubmission, Name: "submission.tar.xz", SHA256: fmt.Sprintf("%064x", 7), Size: 1, Received: l.now()})
+		require.NoError(l, err)
+		require.NoError(l, l.db.SaveIndex(ctx, f.Submission, cert.Index{Version: 1, Plan: cert.PlanSRU}))
+		_, err = l.db.UpdateRun(ctx, run, nil, func(r *cert.Run) (bool, error) {
+			return r.Finish(cert.Finish{Report: cert.Report{Attempt: 1, Sequence: 9, Origin: cert.FromOrder, State: cert.Completed}, Finished: l.now()}, l.now())
+		})
+		require.NoError(l, err)
+		l.until("they count", func() bool { return l.target(c.ID, "node1").State == cert.TargetDone })
+		require.Equal(l, f.Submission, l.target(c.ID, "node1").Submission)
+		require.Contains(l, l.log(c.ID), "late: node1: run "+run+" was given up, and its results have come after all")
+	}, nodes("node1"), func(l *lab) { l.does = failing(order.FailMachineLost, "it kept silent") })
+}

@@ -199,6 +199,9 @@ func (e *Engine) lost(ctx context.Context, c cert.Campaign) error {
 		return nil
 	}
 	e.looked[c.ID] = now.Add(recheck)
+	if err := e.late(ctx, c); err != nil {
+		return err
+	}
 	rows, err := e.DB.AwaitedRepeats(ctx, c.ID)
 	if err != nil {
 		return err

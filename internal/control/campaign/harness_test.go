@@ -147,7 +147,7 @@ func (l *lab) start() {
 
 // world has the machines do what they do, until the lab is closed.
 func (l *lab) world(ctx context.Context) {
-	tick := time.NewTicker(2 * time.Second)
+	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	for {
 		select {
