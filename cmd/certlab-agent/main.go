@@ -219,6 +219,9 @@ func (c *statusCmd) Run(ctx context.Context, std streams) error {
 		}
 		fmt.Fprintln(std.out)
 	}
+	if s.Restoring != "" {
+		fmt.Fprintf(std.out, "restoring:   what run %s has changed on this machine is being put back\n", s.Restoring)
+	}
 	fmt.Fprintf(std.out, "queued:      %d\nundelivered: %d\n", s.Queued, s.Undelivered)
 	for _, text := range s.Problems {
 		fmt.Fprintf(std.out, "problem:     %s\n", text)

@@ -43,7 +43,7 @@ func (t *attempt) look() order.Boot {
 		switch want := sub.Release(); {
 		case b.Kernel != want:
 			problems = append(problems, fmt.Sprintf("kernel %s runs, not %s", b.Kernel, want))
-		case b.Version != sub.Version:
+		case !apt.IsVersion(b.Version, sub.Version):
 			problems = append(problems, fmt.Sprintf("kernel %s is of package version %q, not %s", b.Kernel, b.Version, sub.Version))
 		default:
 			if built := builtAs(a.opts.Subject.SignatureFile, sub); built != "" && built != sub.Version {

@@ -134,6 +134,13 @@ func TestFaultSubjectCannotBeInstalled(t *testing.T) {
 	}
 }
 
+func TestImageThatWasSignedAnewIsTheSameKernel(t *testing.T) {
+	t.Parallel()
+	for version, same := range map[string]bool{apttest.New: true, apttest.New + "+1": true, apttest.New + "+1x": false, apttest.New + "1": false, apttest.New + "~1": false, "": false} {
+		require.Equal(t, same, apt.IsVersion(version, apttest.New), version)
+	}
+}
+
 func TestFaultDpkgWasInterrupted(t *testing.T) {
 	t.Parallel()
 	m := apttest.NewMachine(t, []debarchive.Package{apttest.Tool("1.0", nil)}, nil)

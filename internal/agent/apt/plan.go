@@ -61,11 +61,13 @@ func (s *System) kernel(ctx context.Context, sub *order.Subject, where, running 
 	if err != nil {
 		return Set{}, err
 	}
-	image := names[0]
-	if !known[image][sub.Version] && have[image].Version != sub.Version {
-		return Set{}, s.noSuch(ctx, sub, image, where)
+	image := order.Package{Name: names[0], Version: sub.Version}
+	if !known[image.Name][image.Version] && have[image.Name].Version != sub.Version {
+		if image.Version = signedAgain(known[image.Name], sub.Version); image.Version == "" {
+			return Set{}, s.noSuch(ctx, sub, image.Name, where)
+		}
 	}
-	set := Set{Packages: []order.Package{{Name: image, Version: sub.Version}}}
+	set := Set{Packages: []order.Package{image}}
 	for _, name := range names[1:] {
 		if known[name][sub.Version] {
 			set.Packages = append(set.Packages, order.Package{Name: name, Version: sub.Version})
@@ -96,6 +98,24 @@ func counterpart(name, from, to string) (string, bool) {
 	}
 	return "", false
 }
+
+// signedAgain is the version of an image that was signed anew without being built anew, such as 6.8.0-51.52+1; empty: there is none.
+func signedAgain(versions map[string]bool, kernel string) string {
+	for _, v := range slices.Sorted(maps.Keys(versions)) {
+		if IsVersion(v, kernel) {
+			return v
+		}
+	}
+	return ""
+}
+
+// IsVersion reports whether an image of version v is the kernel of that version: it is, or was only signed anew.
+func IsVersion(v, kernel string) bool {
+	rest, ok := strings.CutPrefix(v, kernel)
+	return ok && (rest == "" || signature.MatchString(rest))
+}
+
+var signature = regexp.MustCompile(`^\+\d+$`)
 
 // best is the version of a driver that goes with a kernel: the kernel's own, one that is built upon it, or the newest.
 func best(versions map[string]bool, kernel string) string {
