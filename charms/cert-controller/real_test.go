@@ -55,6 +55,7 @@ func TestTheRealServiceUnderstandsTheCharm(t *testing.T) {
 	require.FileExists(t, filepath.Join(l.storage, markFile))
 
 	l.fleetActions(t)
+	l.campaignActions(t)
 
 	l.WithConfig(map[string]string{"site-name": "basement", "log-level": "debug"})
 	l.settles(t, "1 machine, 0 running")
@@ -105,6 +106,45 @@ func (l *lab) fleetActions(t *testing.T) {
 		require.NotContains(t, r.Message, "there is nothing at", action)
 		t.Logf("%s: %s", action, r.Message)
 	}
+}
+
+// campaignActions take a campaign from its start to its end. No agent is there to run anything.
+func (l *lab) campaignActions(t *testing.T) {
+	t.Helper()
+	run := func(action string, params map[string]any) hookstest.Result {
+		t.Helper()
+		r := l.RunAction(action, params)
+		require.False(t, r.Failed, "%s: %s", action, r.Message)
+		return r
+	}
+	start := startParams(map[string]any{"kind": "adhoc", "query": "node0", "plan": "com.canonical.certlab::preflight", "name": "first", "dry-run": true, "due": "2099-12-31",
+		"kernel": "", "series": "", "pocket": "", "as-it-is": true})
+	r := run("start-campaign", start)
+	require.Equal(t, []string{"1", "0", "1"}, []string{r.Results["targets"], r.Results["excluded"], r.Results["plans"]}, "%v", r.Results)
+	require.True(t, strings.HasPrefix(r.Stdout, "node0  com.canonical.certlab::preflight  waiting"), r.Stdout)
+	start["dry-run"] = false
+	r = run("start-campaign", start)
+	require.Equal(t, []string{"first", "adhoc", "active", "2099-12-31T23:59:59Z"}, []string{r.Results["name"], r.Results["kind"], r.Results["state"], r.Results["due"]})
+	id := r.Results["campaign"]
+	require.Equal(t, map[string]string{"count": "1", "more": "false"}, run("list-campaigns", map[string]any{"state": "open", "limit": 10}).Results)
+	r = run("show-campaign", map[string]any{"campaign": "first"})
+	require.Equal(t, []string{id, "waiting", "1", "machine"}, []string{r.Results["campaign"], r.Results["standing"], r.Results["coverage.required"], r.Results["subject.kind"]}, "%v", r.Results)
+	require.Contains(t, r.Stdout, "needed: ")
+	r = run("export-campaign", map[string]any{"campaign": id, "format": "json", "path": ""})
+	require.Contains(t, r.Stdout, id)
+	path := filepath.Join(l.dir, "findings.csv")
+	require.Equal(t, path, run("export-campaign", map[string]any{"campaign": id, "format": "csv", "path": path}).Results["path"])
+	again := map[string]any{"campaign": "first", "machines": "", "state": "missing", "issue": "", "jobs": "", "reason": "a new switch"}
+	if r := l.RunAction("retry-campaign", again); r.Failed {
+		require.NotContains(t, r.Message, "cannot read the service's answer")
+		t.Logf("retry-campaign: %s", r.Message)
+	}
+	require.Equal(t, "cancelled", run("cancel-campaign", map[string]any{"campaign": "first", "reason": "smoke"}).Results["state"])
+	require.Equal(t, "0", run("list-campaigns", map[string]any{"state": "open", "limit": 10}).Results["count"])
+	start["kernel"], start["series"], start["as-it-is"] = "linux=6.8", "noble", false
+	r = l.RunAction("start-campaign", start)
+	require.True(t, r.Failed)
+	require.Contains(t, r.Message, `cannot tell which kernel version "6.8" is when it runs`)
 }
 
 // settles dispatches, as certlabd would have it done through juju-exec, until the unit is active with the message.
