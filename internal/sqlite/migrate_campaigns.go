@@ -176,6 +176,7 @@ CREATE TABLE kernel_news ( -- what the kernel team's status has named
 ) STRICT, WITHOUT ROWID;
 
 ALTER TABLE attempts ADD COLUMN subject TEXT NOT NULL DEFAULT ''; -- JSON: order.SubjectState; empty: none
+ALTER TABLE submissions ADD COLUMN facts TEXT NOT NULL DEFAULT ''; -- JSON: SideFacts, what comparing needs of system and of the lab
 ALTER TABLE submissions ADD COLUMN series TEXT NOT NULL DEFAULT ''; -- codename of its release, as it says
 ALTER TABLE submissions ADD COLUMN kernel TEXT NOT NULL DEFAULT ''; -- uname -r, as it says
 CREATE INDEX submissions_kernel ON submissions (kernel, seq);

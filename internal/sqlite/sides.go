@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -26,17 +25,15 @@ type Side struct {
 	Kernel     string
 	Received   time.Time
 	NoManifest bool
-	System     json.RawMessage
+	Facts      SideFacts
 }
 
 const sideColumns = `s.seq, s.id, s.run, s.attempt, s.machine, s.sha256, s.index_state, s.index_error, s.plan, s.checkbox_version, s.kernel, s.received,
-	coalesce((SELECT no_manifest FROM runs WHERE id = s.run), 0), s.system`
+	coalesce((SELECT no_manifest FROM runs WHERE id = s.run), 0), s.facts`
 
 func scanSide(s scanner) (v Side, err error) {
-	var system string
 	err = s.Scan(&v.Seq, &v.Submission, &v.Run, &v.Attempt, &v.Machine, &v.SHA256, &v.State, &v.Error, &v.Plan, &v.Checkbox, &v.Kernel, timeColumn{&v.Received},
-		&v.NoManifest, &system)
-	v.System = json.RawMessage(system)
+		&v.NoManifest, jsonColumn{&v.Facts})
 	return v, err
 }
 
@@ -227,4 +224,24 @@ func (db *DB) RunSubmission(ctx context.Context, run string) (string, error) {
 		return "", nil
 	}
 	return id, err
+}
+
+// Packages returns the packages that a submission lists, by name; nil if it lists none.
+func (db *DB) Packages(ctx context.Context, submission string) (map[string]string, error) {
+	type system struct {
+		Packages []struct {
+			Name    string `json:"name"`
+			Version string `json:"version"`
+		} `json:"packages"`
+	}
+	all, err := one(ctx, db.r, func(s scanner) (v system, err error) { return v, s.Scan(jsonColumn{&v}) }, notFound("submission", submission),
+		"SELECT system FROM submissions WHERE id = ?", submission)
+	if err != nil || all.Packages == nil {
+		return nil, err
+	}
+	out := make(map[string]string, len(all.Packages))
+	for _, p := range all.Packages {
+		out[p.Name] = p.Version
+	}
+	return out, nil
 }

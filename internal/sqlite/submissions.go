@@ -172,7 +172,7 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 		if err != nil {
 			return err
 		}
-		system, err := withSurroundings(ctx, tx, seq, string(x.System))
+		facts, err := factsOf(ctx, tx, seq, x.System)
 		if err != nil {
 			return err
 		}
@@ -180,8 +180,8 @@ func (db *DB) SaveIndex(ctx context.Context, submission string, x cert.Index) er
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE submissions SET index_state = 'indexed', index_version = ?, index_error = '', plan = ?, title = ?,
-			checkbox_version = ?, counts = ?, system = ?, kernel = ?, series = ? WHERE seq = ?`, x.Version, x.Plan, x.Title, x.CheckboxVersion, mustJSON(counts),
-			system, x.Kernel, x.Series, seq); err != nil {
+			checkbox_version = ?, counts = ?, system = ?, facts = ?, kernel = ?, series = ? WHERE seq = ?`, x.Version, x.Plan, x.Title, x.CheckboxVersion, mustJSON(counts),
+			string(x.System), facts, x.Kernel, x.Series, seq); err != nil {
 			return fmt.Errorf("cannot store the submission: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE runs SET plan = ?, spec = json_set(spec, '$.plan', ?) WHERE id = ? AND plan = ''",

@@ -19,28 +19,44 @@ type Surroundings struct {
 	Manifest map[string]string `json:"manifest,omitempty"`
 }
 
-// withSurroundings adds to a submission's system information what is kept with it. Read again, it keeps what was known at first.
-func withSurroundings(ctx context.Context, tx *sql.Tx, seq int64, system string) (string, error) {
-	if !strings.HasPrefix(system, "{") {
-		return system, nil
-	}
-	var kept sql.NullString
-	var machine string
-	if err := tx.QueryRowContext(ctx, "SELECT CASE WHEN json_valid(system) THEN system ->> '$.lab' END, machine FROM submissions WHERE seq = ?", seq).Scan(&kept, &machine); err != nil {
+// SideFacts are what comparing needs of what a submission says of its machine, and of what the lab knew. They are apart from all the rest that it says,
+// which is large.
+type SideFacts struct {
+	Kernel    string            `json:"kernel"`
+	Cmdline   string            `json:"kernel_cmdline"`
+	Processor map[string]string `json:"processor"`
+	Memory    *struct {
+		Total int64 `json:"total"`
+	} `json:"memory"`
+	Lab *Surroundings `json:"lab"`
+}
+
+// factsOf makes the facts of a submission's system information. Read again, what the lab knew stays as it was at first.
+func factsOf(ctx context.Context, tx *sql.Tx, seq int64, system []byte) (string, error) {
+	var before, machine string
+	if err := tx.QueryRowContext(ctx, "SELECT facts, machine FROM submissions WHERE seq = ?", seq).Scan(&before, &machine); err != nil {
 		return "", fmt.Errorf("cannot read the submission: %w", err)
 	}
-	if !kept.Valid {
-		now, err := surroundings(ctx, tx, machine)
+	var now, old SideFacts
+	if len(system) > 0 {
+		if err := json.Unmarshal(system, &now); err != nil {
+			return "", fmt.Errorf("cannot read the system information: %w", err)
+		}
+	}
+	if before != "" {
+		if err := json.Unmarshal([]byte(before), &old); err != nil {
+			return "", fmt.Errorf("cannot read what is kept of the machine: %w", err)
+		}
+	}
+	now.Lab = old.Lab
+	if now.Lab == nil {
+		s, err := surroundings(ctx, tx, machine)
 		if err != nil {
 			return "", err
 		}
-		kept.String = mustJSON(now)
+		now.Lab = &s
 	}
-	rest := strings.TrimPrefix(system, "{")
-	if strings.TrimSpace(rest) == "}" {
-		return `{"lab":` + kept.String + "}", nil
-	}
-	return `{"lab":` + kept.String + "," + rest, nil
+	return mustJSON(now), nil
 }
 
 func surroundings(ctx context.Context, tx *sql.Tx, machine string) (s Surroundings, err error) {

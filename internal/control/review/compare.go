@@ -1,6 +1,7 @@
 package review
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -173,7 +174,11 @@ func (r *Review) addAttempt(ctx context.Context, g *gathered, try cert.Try) (boo
 		g.confirms = append(g.confirms, confirming{try, side})
 		return true, nil
 	}
-	evidence.Attached = try.Purpose == cert.TryAttached
+	if evidence.Attached = try.Purpose == cert.TryAttached; evidence.Attached || g.campaign.Subject.Kind == cert.SubjectPackages {
+		if evidence.Packages, err = r.DB.Packages(ctx, raw.Submission); err != nil {
+			return false, err
+		}
+	}
 	proof := judge.Prove(g.campaign.Subject, evidence)
 	side.Version = g.campaign.Subject.Version
 	g.attempts = append(g.attempts, judge.Attempt{Try: try, Side: side, Proof: proof})
@@ -195,36 +200,19 @@ func (g *gathered) newest() *judge.Attempt {
 	return best
 }
 
-// systemFacts is what comparing needs of what is kept of a submission's system.
-type systemFacts struct {
-	Kernel    string            `json:"kernel"`
-	Cmdline   string            `json:"kernel_cmdline"`
-	Processor map[string]string `json:"processor"`
-	Memory    *struct {
-		Total int64 `json:"total"`
-	} `json:"memory"`
-	Packages []struct {
-		Name    string `json:"name"`
-		Version string `json:"version"`
-	} `json:"packages"`
-	Distribution map[string]string   `json:"distribution"`
-	Lab          sqlite.Surroundings `json:"lab"`
-}
-
 // side reads a submission as comparing needs it.
 func (r *Review) side(ctx context.Context, raw *sqlite.Side) (judge.Side, judge.Evidence, error) {
-	var facts systemFacts
-	if len(raw.System) > 0 {
-		if err := json.Unmarshal(raw.System, &facts); err != nil {
-			return judge.Side{}, judge.Evidence{}, fmt.Errorf("cannot read the system information of submission %s: %w", raw.Submission, err)
-		}
+	facts := &raw.Facts
+	lab := sqlite.Surroundings{}
+	if facts.Lab != nil {
+		lab = *facts.Lab
 	}
 	rows, err := r.DB.SideResults(ctx, raw)
 	if err != nil {
 		return judge.Side{}, judge.Evidence{}, err
 	}
 	s := judge.Side{Run: raw.Run, Submission: raw.Submission, Machine: raw.Machine, Plan: raw.Plan, Kernel: facts.Kernel, At: raw.Received, Checkbox: raw.Checkbox,
-		Firmware: facts.Lab.Firmware, Cmdline: facts.Cmdline, Processor: processorText(facts.Processor), Hardware: facts.Lab.Hardware, Manifest: facts.Lab.Manifest,
+		Firmware: lab.Firmware, Cmdline: facts.Cmdline, Processor: processorText(facts.Processor), Hardware: lab.Hardware, Manifest: lab.Manifest,
 		NoManifest: raw.NoManifest, Results: make([]judge.Result, len(rows))}
 	if facts.Memory != nil {
 		s.Memory = facts.Memory.Total
@@ -232,13 +220,7 @@ func (r *Review) side(ctx context.Context, raw *sqlite.Side) (judge.Side, judge.
 	for n, row := range rows {
 		s.Results[n] = judge.Result{Result: row.Result, Signature: row.Signature, Doubt: row.Doubt}
 	}
-	e := judge.Evidence{Kernel: facts.Kernel}
-	if facts.Packages != nil {
-		e.Packages = make(map[string]string, len(facts.Packages))
-		for _, p := range facts.Packages {
-			e.Packages[p.Name] = p.Version
-		}
-	}
+	e := judge.Evidence{Kernel: cmp.Or(facts.Kernel, raw.Kernel)}
 	attempt, err := r.DB.Attempt(ctx, raw.Run, raw.Attempt)
 	if err == nil {
 		e.State = attempt.Subject

@@ -21,6 +21,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"certlab/internal/cert"
@@ -46,6 +47,7 @@ type Review struct {
 	views   views
 	tallies tallies
 	plans   plans
+	warmed  atomic.Bool
 }
 
 // New returns a Review.

@@ -17,7 +17,7 @@ func (r *Review) Turn(ctx context.Context) error {
 		return err
 	}
 	n, compared := r.CompareAll(ctx)
-	if n > 0 {
+	if first := !r.warmed.Swap(true); first || n > 0 {
 		compared = errors.Join(compared, r.warm(ctx))
 	}
 	err := errors.Join(compared, r.EndIssues(ctx), r.Relink(ctx), r.EndWaivers(ctx), r.Recompute(ctx))
