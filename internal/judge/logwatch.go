@@ -31,7 +31,8 @@ type LogWatch struct {
 	last   []kept // the last ones, a ring
 	before kept
 	after  int
-	signs  []string // normalised lines that tell something, each once
+	signs  []string // lines that tell something, of those that differ in their numbers only the first
+	crude  []string // the same without their digits
 	bytes  int64
 }
 
@@ -133,12 +134,22 @@ func ring(list []kept, k kept, most int) []kept {
 	return append(list, k)
 }
 
+// sign keeps a line for the signature. What that costs is left until somebody asks for it: few logs are ever asked.
 func (w *LogWatch) sign(text string) {
-	if len(w.signs) == maxSignLines {
+	if len(w.signs) == maxSignKept {
 		return
 	}
-	if line := normalise(text); line != "" && !slices.Contains(w.signs, line) {
-		w.signs = append(w.signs, line)
+	if len(text) > 2*maxSignLine {
+		text = text[:2*maxSignLine]
+	}
+	crude := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, text)
+	if !slices.Contains(w.crude, crude) {
+		w.signs, w.crude = append(w.signs, text), append(w.crude, crude)
 	}
 }
 
@@ -171,11 +182,16 @@ func (w *LogWatch) Doubt() string {
 // Signature is that of the log written so far. See the function of the same name.
 func (w *LogWatch) Signature() string {
 	w.flush()
-	if len(w.signs) > 0 {
-		return hashLines(w.signs)
+	var lines []string
+	for _, text := range w.signs {
+		if line := normalise(text); line != "" && len(lines) < maxSignLines && !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) > 0 {
+		return hashLines(lines)
 	}
 	const enough = 5
-	var lines []string
 	for _, k := range w.tail[max(0, len(w.tail)-enough):] {
 		lines = append(lines, normalise(k.text))
 	}

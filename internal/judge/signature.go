@@ -11,6 +11,7 @@ import (
 const (
 	maxExcerpt   = 4 << 10
 	maxSignLines = 30  // lines that a signature is made of
+	maxSignKept  = 50  // lines that are kept to choose them from
 	maxSignLine  = 300 // bytes of each
 )
 
