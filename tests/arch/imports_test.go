@@ -51,6 +51,8 @@ var allowed = map[string][]string{
 
 	// Test support may drive what it supports with the model of Juju.
 	"internal/hooks/hookstest": {"internal/hooks", "internal/juju"},
+	// And a machine whose packages a test may change is made of an archive.
+	"internal/agent/apt/apttest": {"internal/agent", "internal/debarchive"},
 }
 
 // TestImportsPointOneWay holds every package, without its tests, to the table. Tests may import what they like.
