@@ -76,6 +76,9 @@ func (e *Engine) Wake() {
 	}
 }
 
+// afterError is how long a turn is waited for after one that could not be done: the disk is full, say.
+const afterError = 10 * time.Second
+
 // Loop does all the work until ctx ends. What it was at is stored, and the next Loop goes on with it.
 func (e *Engine) Loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
@@ -91,6 +94,7 @@ func (e *Engine) Loop(ctx context.Context) error {
 		more, err := e.Turn(ctx)
 		if err != nil && ctx.Err() == nil {
 			e.Logger.Error("cannot go on with the campaigns", "error", err)
+			wait = max(e.Every, afterError)
 		} else if more {
 			wait = 0
 		}
