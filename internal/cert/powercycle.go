@@ -1,6 +1,10 @@
 package cert
 
-import "time"
+import (
+	"time"
+
+	"certlab/internal/order"
+)
 
 // OutcomeLost is how a result counts during which its machine was lost, whatever Checkbox says of it.
 const OutcomeLost = "machine-lost"
@@ -70,7 +74,8 @@ type Quiet struct {
 // Until returns when the silence has lasted longer than it may.
 func (q Quiet) Until() time.Time {
 	allowed := max(q.Least, 2*q.Estimate)
-	if q.Progress.Phase == "rebooting" {
+	booting := q.Progress.Phase == string(order.Booting) // into the kernel that is under test
+	if q.Progress.Phase == "rebooting" || booting {
 		allowed = max(allowed, q.Boot)
 	}
 	from := q.Heard
@@ -78,7 +83,8 @@ func (q Quiet) Until() time.Time {
 		from = q.Reachable
 	}
 	until := from.Add(allowed)
-	if announced := q.Announced(); announced.After(until) {
+	// How long a machine takes to boot, the site knows better than its agent.
+	if announced := q.Announced(); announced.After(until) && !booting {
 		until = announced
 	}
 	return until
