@@ -40,6 +40,12 @@ func (s *site) set(answer func(r *http.Request) (*http.Response, error)) {
 	s.answer = answer
 }
 
+func (s *site) request(n int) *http.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[n]
+}
+
 func (s *site) times() []time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,26 +62,55 @@ func reply(code int, body string, header ...string) func(*http.Request) (*http.R
 	}
 }
 
+// A desk takes statuses, and has what a test changes meanwhile.
+type desk struct {
+	mu    sync.Mutex
+	taken []Status
+	fail  error
+	url   string
+}
+
+func (d *desk) change(change func(d *desk)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(d)
+}
+
+func (d *desk) address() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.url
+}
+
+func (d *desk) all() []Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.taken
+}
+
+func (d *desk) take(_ context.Context, got Status, url string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if url != d.url {
+		return errors.New("from another address than was asked for")
+	}
+	if d.fail == nil {
+		d.taken = append(d.taken, got)
+	}
+	return d.fail
+}
+
 // polled runs a poller in a bubble, whose clock goes on when nobody has anything to do.
-func polled(t *testing.T, test func(t *testing.T, s *site, p *Poller, taken *[]Status, fail *error, url *string)) {
+func polled(t *testing.T, test func(t *testing.T, s *site, p *Poller, d *desk)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &site{start: time.Now(), answer: reply(200, one("7", kernel), "ETag", `"one"`)}
-		var taken []Status
-		var fail error
-		url := address
-		p := NewPoller(PollerOptions{URL: func() string { return url }, Transport: func() http.RoundTripper { return s }, Logger: slog.New(slog.DiscardHandler),
-			Take: func(_ context.Context, got Status, from string) error {
-				require.Equal(t, url, from)
-				if fail == nil {
-					taken = append(taken, got)
-				}
-				return fail
-			}})
+		d := &desk{url: address}
+		p := NewPoller(PollerOptions{URL: d.address, Transport: func() http.RoundTripper { return s }, Logger: slog.New(slog.DiscardHandler), Take: d.take})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- p.Run(ctx) }()
 		synctest.Wait()
-		test(t, s, p, &taken, &fail, &url)
+		test(t, s, p, d)
 		cancel()
 		require.NoError(t, <-done)
 	})
@@ -83,29 +118,29 @@ func polled(t *testing.T, test func(t *testing.T, s *site, p *Poller, taken *[]S
 
 func TestAStatusIsTakenOnceAndAskedForWithItsTag(t *testing.T) {
 	t.Parallel()
-	polled(t, func(t *testing.T, s *site, p *Poller, taken *[]Status, _ *error, url *string) {
-		require.Len(t, *taken, 1)
-		require.Equal(t, "6.8.0-91.92", (*taken)[0].Kernels[0].Subject.Version)
+	polled(t, func(t *testing.T, s *site, p *Poller, d *desk) {
+		require.Len(t, d.all(), 1)
+		require.Equal(t, "6.8.0-91.92", d.all()[0].Kernels[0].Subject.Version)
 		require.Equal(t, s.start, *p.Read())
 		s.set(reply(304, ""))
 		time.Sleep(Every)
 		synctest.Wait()
-		require.Equal(t, `"one"`, s.asked[1].Header.Get("If-None-Match"))
-		require.Len(t, *taken, 1)
+		require.Equal(t, `"one"`, s.request(1).Header.Get("If-None-Match"))
+		require.Len(t, d.all(), 1)
 		require.Equal(t, s.start.Add(Every), *p.Read())
 		require.Empty(t, p.Problem())
 
 		// Another address has nothing of the old one's.
-		*url = "https://other.test/status.json"
+		d.change(func(d *desk) { d.url = "https://other.test/status.json" })
 		s.set(reply(200, one("8", kernel)))
 		p.Nudge()
 		synctest.Wait()
-		require.Len(t, *taken, 2)
-		require.Empty(t, s.asked[2].Header.Get("If-None-Match"))
+		require.Len(t, d.all(), 2)
+		require.Empty(t, s.request(2).Header.Get("If-None-Match"))
 		p.Nudge()
 		synctest.Wait()
 		require.Len(t, s.times(), 3, "the same address is not asked before its time")
-		*url = ""
+		d.change(func(d *desk) { d.url = "" })
 		p.Nudge()
 		time.Sleep(10 * Every)
 		synctest.Wait()
@@ -136,8 +171,8 @@ func TestFaultKernelTeamsStatusIsAway(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			polled(t, func(t *testing.T, s *site, p *Poller, taken *[]Status, _ *error, _ *string) {
-				require.Len(t, *taken, 1)
+			polled(t, func(t *testing.T, s *site, p *Poller, d *desk) {
+				require.Len(t, d.all(), 1)
 				was := *p.Read()
 				s.set(c.answer)
 				if c.name == "unchanged, although nobody asked" {
@@ -147,17 +182,17 @@ func TestFaultKernelTeamsStatusIsAway(t *testing.T) {
 					was = *p.Read()
 					s.set(c.answer)
 				}
-				known := len(*taken)
+				known := len(d.all())
 				time.Sleep(Every + 2*oneTry)
 				synctest.Wait()
 				require.Equal(t, "cannot read the kernel team's status from "+address+": "+c.want, p.Problem())
 				require.Equal(t, was, *p.Read(), "when it was seen last is not forgotten")
-				require.Len(t, *taken, known, "what was known stays")
+				require.Len(t, d.all(), known, "what was known stays")
 				s.set(reply(200, one("8", kernel)))
 				time.Sleep(Every)
 				synctest.Wait()
 				require.Empty(t, p.Problem())
-				require.Len(t, *taken, known+1)
+				require.Len(t, d.all(), known+1)
 			})
 		})
 	}
@@ -165,7 +200,7 @@ func TestFaultKernelTeamsStatusIsAway(t *testing.T) {
 
 func TestFaultKernelTeamIsAskedLessOftenWhileItIsAway(t *testing.T) {
 	t.Parallel()
-	polled(t, func(t *testing.T, s *site, p *Poller, _ *[]Status, _ *error, _ *string) {
+	polled(t, func(t *testing.T, s *site, p *Poller, d *desk) {
 		s.set(reply(500, ""))
 		time.Sleep(5 * time.Hour)
 		synctest.Wait()
@@ -187,17 +222,17 @@ func TestFaultKernelTeamIsAskedLessOftenWhileItIsAway(t *testing.T) {
 // A status that could not be stored is fetched again, although it did not change.
 func TestFaultKernelTeamsStatusIsNotStored(t *testing.T) {
 	t.Parallel()
-	polled(t, func(t *testing.T, s *site, p *Poller, taken *[]Status, fail *error, _ *string) {
-		*fail = errors.New("the disk is full")
+	polled(t, func(t *testing.T, s *site, p *Poller, d *desk) {
+		d.change(func(d *desk) { d.fail = errors.New("the disk is full") })
 		s.set(reply(200, one("8", kernel), "ETag", `"two"`))
 		time.Sleep(Every)
 		synctest.Wait()
 		require.Equal(t, "cannot read the kernel team's status from "+address+": it cannot be stored: the disk is full", p.Problem())
-		*fail = nil
+		d.change(func(d *desk) { d.fail = nil })
 		time.Sleep(Every)
 		synctest.Wait()
-		require.Equal(t, `"one"`, s.asked[2].Header.Get("If-None-Match"))
-		require.Len(t, *taken, 2)
+		require.Equal(t, `"one"`, s.request(2).Header.Get("If-None-Match"))
+		require.Len(t, d.all(), 2)
 		require.Empty(t, p.Problem())
 	})
 }
