@@ -229,3 +229,20 @@ func TestHowACampaignStandsIsTheExitStatus(t *testing.T) {
 	require.Equal(t, exitUndecided, decidedStatus(cert.Decided{}), "nothing is no approval")
 	require.Equal(t, exitUndecided, decidedStatus(cert.Decided{Standing: cert.StandApproved, Verdict: rejected}))
 }
+
+func TestAScreenIsDrawnInItsPlace(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	s := &screen{std: streams{out: &out}, tty: true}
+	s.show("one\ntwo\nthree\n", "")
+	s.show("four\n", "")
+	require.Equal(t, "\rone\x1b[K\n\rtwo\x1b[K\n\rthree\x1b[K\n\x1b[J"+"\x1b[3A\rfour\x1b[K\n\x1b[J", out.String())
+	out.Reset()
+	s.end()
+	s.end()
+	require.Equal(t, "\x1b[1A\r\x1b[J", out.String())
+	require.Equal(t, "[#####.....]", bar(1, 2, 10))
+	require.Equal(t, "[..........]", bar(-1, 2, 10))
+	require.Equal(t, "[##########]", bar(9, 2, 10))
+	require.Empty(t, bar(0, 0, 10), "nothing is not all")
+}

@@ -152,6 +152,9 @@ func (s *sheet) boots(r cert.Run) {
 			}
 			s.row("Boots", "%s %s%s: %s%s", b.ID, cmp.Or(b.Kernel, "kernel not known"), because2(" ", b.Version), proved, because2(": ", b.Problem))
 		}
+		if len(a.Subject.Lacking) > 0 {
+			s.wrap("Boots", "  ", "the machine had with its kernel before, and the subject has not: %s", strings.Join(a.Subject.Lacking, ", "))
+		}
 		if a.Subject.Problem != "" {
 			s.row("Boots", "%s: %s", a.Subject.Step, a.Subject.Problem)
 		}
