@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,7 +90,7 @@ func (w *jobWords) word(ctx context.Context, db *DB, number int64) (jobKey, erro
 	return k, nil
 }
 
-// SideResults returns a submission's results, in its order.
+// SideResults returns a submission's results: those that passed, and then the others.
 func (db *DB) SideResults(ctx context.Context, v *Side) ([]JudgedResult, error) {
 	// Most results are passes, of which there is nothing more to say: they come as one text, which costs a fraction of as many rows.
 	passes, err := one(ctx, db.r, func(s scanner) (text string, err error) { return text, s.Scan(&text) }, nil,
@@ -99,34 +98,29 @@ func (db *DB) SideResults(ctx context.Context, v *Side) ([]JudgedResult, error) 
 	if err != nil {
 		return nil, err
 	}
-	type other struct {
-		JudgedResult
-		job int64
+	fields := strings.Fields(passes)
+	out, numbers := make([]JudgedResult, 0, len(fields)/2+64), make([]int64, 0, len(fields)/2+64)
+	for n := 0; n+1 < len(fields); n += 2 {
+		index, err := strconv.Atoi(fields[n])
+		job, wrong := strconv.ParseInt(fields[n+1], 10, 64)
+		if err := errors.Join(err, wrong); err != nil {
+			return nil, fmt.Errorf("cannot read the results of submission %s: %w", v.Submission, err)
+		}
+		r := JudgedResult{}
+		r.Index, r.Outcome = index, "pass"
+		out, numbers = append(out, r), append(numbers, job)
 	}
-	others, err := list(ctx, db.r, func(s scanner) (o other, err error) {
-		return o, s.Scan(&o.Index, &o.job, &o.Outcome, &o.Comments, &o.SkipReason)
-	},
-		"SELECT idx, job, outcome, comments, skip_reason FROM results WHERE submission = ? AND outcome <> 'pass'", v.Seq)
+	others, err := list(ctx, db.r, func(s scanner) (job int64, err error) {
+		r := JudgedResult{}
+		if err = s.Scan(&r.Index, &job, &r.Outcome, &r.Comments, &r.SkipReason); err == nil {
+			out = append(out, r)
+		}
+		return job, err
+	}, "SELECT idx, job, outcome, comments, skip_reason FROM results WHERE submission = ? AND outcome <> 'pass' ORDER BY idx", v.Seq)
 	if err != nil {
 		return nil, err
 	}
-	fields := strings.Fields(passes)
-	for n := 0; n+1 < len(fields); n += 2 {
-		o := other{}
-		o.Outcome = "pass"
-		if o.Index, err = strconv.Atoi(fields[n]); err == nil {
-			o.job, err = strconv.ParseInt(fields[n+1], 10, 64)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the results of submission %s: %w", v.Submission, err)
-		}
-		others = append(others, o)
-	}
-	slices.SortFunc(others, func(a, b other) int { return a.Index - b.Index })
-	out, numbers := make([]JudgedResult, len(others)), make([]int64, len(others))
-	for n, o := range others {
-		out[n], numbers[n] = o.JudgedResult, o.job
-	}
+	numbers = append(numbers, others...)
 	at := make(map[int]int, len(out))
 	for n := range out {
 		r := &out[n]
