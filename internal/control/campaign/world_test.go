@@ -202,10 +202,10 @@ func (l *lab) begin(change ...func(*cert.NewCampaign)) cert.Campaign {
 	return c
 }
 
-// until waits for something to hold, for at most two days of the lab's time.
+// until waits for something to hold, for at most two hours of the lab's time.
 func (l *lab) until(what string, fn func() bool) {
 	l.Helper()
-	for end := time.Now().Add(48 * time.Hour); time.Now().Before(end); time.Sleep(5 * time.Second) {
+	for end := time.Now().Add(2 * time.Hour); time.Now().Before(end); time.Sleep(5 * time.Second) {
 		if fn() {
 			return
 		}
