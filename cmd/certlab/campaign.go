@@ -12,7 +12,6 @@ import (
 
 	"certlab/internal/cert"
 	"certlab/internal/client"
-	"certlab/internal/order"
 )
 
 // campaignCmd groups the commands on campaigns.
@@ -118,7 +117,7 @@ func (f subjectFlags) subject() (cert.Subject, error) {
 	case len(f.Package) > 0:
 		s.Kind = cert.SubjectPackages
 		for _, text := range f.Package {
-			p := order.Package{}
+			p := cert.Package{}
 			if p.Name, p.Version, err = versioned("package", text); err != nil {
 				return s, err
 			}
@@ -146,7 +145,7 @@ func (f subjectFlags) subject() (cert.Subject, error) {
 		}
 		return s, nil
 	}
-	s.Archive = &order.Archive{URI: f.Archive, Suite: f.Suite, Components: f.Section}
+	s.Archive = &cert.Archive{URI: f.Archive, Suite: f.Suite, Components: f.Section}
 	if f.KeyFile != "" {
 		key, err := os.ReadFile(f.KeyFile)
 		if err != nil {

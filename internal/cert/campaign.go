@@ -35,6 +35,12 @@ const (
 	SubjectMachine  = "machine" // as it is
 )
 
+// What a Subject is made of.
+type (
+	Archive = order.Archive
+	Package = order.Package
+)
+
 // A Subject is what a campaign tests.
 type Subject struct {
 	Kind    string `json:"kind"`              // kernel, packages, image or machine
