@@ -44,6 +44,7 @@ func TestLab(t *testing.T) {
 		{"a power cut in a job is resumed and not a pass", testPowerCut},
 		{"a machine is reserved, extended and given back, and another runs a plan, as the tutorial shows", testReserveTranscript},
 		{"Fault: the machine that hung is power-cycled and its run delivered", testEndHang},
+		{"an SRU campaign finds what a kernel breaks and ends in a verdict, as the tutorial shows", testCampaignTranscript},
 		{"Fault: the controller is killed while it provisions and releases", testKilledWhileProvisioning},
 		{"Fault: three machines are in the middle of a run", testBeginFaults},
 		{"Fault: Pebble is killed in the middle of a run and comes back", testPebbleKilled},

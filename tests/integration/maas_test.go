@@ -140,6 +140,13 @@ func testReserveTranscript(t *testing.T, l *lab) {
 	l.replay(t, readTranscript(t, filepath.Join(l.root, "docs", "tutorial", "reserve-a-machine.md")))
 }
 
+// testCampaignTranscript is docs/tutorial/first-sru-campaign.md.
+func testCampaignTranscript(t *testing.T, l *lab) {
+	l.needsNodes(t)
+	l.replay(t, readTranscript(t, filepath.Join(l.root, "docs", "tutorial", "first-sru-campaign.md")))
+	l.mustJuju(t, "config", "cert-controller", "fleet-limits=silence-seconds: 90")
+}
+
 // testKilledWhileProvisioning kills the controller's service while a machine is being made ready, and again while it is given back.
 func testKilledWhileProvisioning(t *testing.T, l *lab) {
 	l.needsNodes(t)
