@@ -42,7 +42,6 @@ type PolicyMachines struct {
 type PolicyRetries struct {
 	Infrastructure int `json:"infrastructure" yaml:"infrastructure"` // tries after the first, failovers among them
 	KernelBoot     int `json:"kernel_boot" yaml:"kernel_boot"`       // on the same machine; each counts
-	Jobs           int `json:"jobs,omitempty" yaml:"jobs,omitempty"` // of the whole plan's failed jobs, as a run of their own; what was seen stays seen
 }
 
 // PolicyDeadline says how a campaign keeps to its due date.

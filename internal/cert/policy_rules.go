@@ -175,7 +175,7 @@ func (p Policy) validateNumbers() error {
 		name string
 		n    int
 		most int
-	}{{"retries.infrastructure", p.Retries.Infrastructure, maxRetries}, {"retries.kernel_boot", p.Retries.KernelBoot, maxRetries}, {"retries.jobs", p.Retries.Jobs, maxRetries},
+	}{{"retries.infrastructure", p.Retries.Infrastructure, maxRetries}, {"retries.kernel_boot", p.Retries.KernelBoot, maxRetries},
 		{"at_once", p.AtOnce, maxAtOnce}, {"baseline.max_days", p.Baseline.MaxDays, 10 * maxPolicyDays}} {
 		if n.n < 0 || n.n > n.most {
 			return Errorf(Invalid, "cannot use %s %d: it is a number from 0 to %d", n.name, n.n, n.most)

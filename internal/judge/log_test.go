@@ -57,7 +57,7 @@ func TestPassesThatTheirLogContradicts(t *testing.T) {
 	}
 }
 
-// Lines of passing jobs that Checkbox ran on real machines.
+// Lines such as passing jobs print, written for this test.
 func TestOrdinaryPassesAreNotDoubted(t *testing.T) {
 	t.Parallel()
 	for _, log := range []string{
