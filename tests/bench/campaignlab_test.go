@@ -135,3 +135,24 @@ func mustJSON(t testing.TB, v any) string {
 	require.NoError(t, err)
 	return string(text)
 }
+
+// compare has the campaign compared, and notes some of what is found.
+func (l *storedLab) compare(t testing.TB) {
+	r, db := newReview(t, *l)
+	_, err := r.CompareAll(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	l.findings = someFindings(t, *l)
+}
+
+func someFindings(t testing.TB, l storedLab) (ids []string) {
+	r, db := newReview(t, l)
+	list, err := r.Findings(t.Context(), campaignName, cert.Filter{}, sqlite.Page{Limit: 200})
+	require.NoError(t, err)
+	for _, f := range list.Findings {
+		ids = append(ids, f.ID)
+	}
+	require.NotEmpty(t, ids)
+	require.NoError(t, db.Close())
+	return ids
+}

@@ -161,6 +161,33 @@ var requests = []request{
 	{name: "GET /agent/v1/poll", path: at("/agent/v1/poll?wait=0"), agent: true},
 }
 
+func someFinding(l storedLab, n int) any { return l.findings[n%len(l.findings)] }
+
+// campaignRequests are those about campaigns.
+var campaignRequests = []request{
+	{name: "GET /campaigns", path: at("/campaigns")},
+	{name: "GET /campaigns/{campaign}", path: at("/campaigns/" + campaignName)},
+	{name: "GET /campaigns/{campaign}/findings", path: at("/campaigns/" + campaignName + "/findings")},
+	{name: "GET /campaigns/{campaign}/machines", path: at("/campaigns/" + campaignName + "/machines")},
+	{name: "GET /findings/{finding}", path: with("/findings/%s", someFinding)},
+	{name: "GET /api/v1/campaigns", path: at("/api/v1/campaigns")},
+	{name: "GET /api/v1/campaigns/{campaign}", path: at("/api/v1/campaigns/" + campaignName)},
+	{name: "GET /api/v1/campaigns/{campaign}/targets", path: at("/api/v1/campaigns/" + campaignName + "/targets")},
+	{name: "GET /api/v1/campaigns/{campaign}/findings", path: at("/api/v1/campaigns/" + campaignName + "/findings?limit=100")},
+	{name: "GET /api/v1/campaigns/{campaign}/findings, open ones of a job", path: func(l storedLab, n int) string {
+		return "/api/v1/campaigns/" + campaignName + "/findings?open=true&job=" + someJob(l, n).(string)
+	}},
+	{name: "GET /api/v1/campaigns/{campaign}/events", path: at("/api/v1/campaigns/" + campaignName + "/events")},
+	{name: "GET /api/v1/campaigns/{campaign}/decisions", path: at("/api/v1/campaigns/" + campaignName + "/decisions")},
+	{name: "GET /api/v1/findings/{finding}", path: with("/api/v1/findings/%s", someFinding)},
+	{name: "GET /api/v1/decisions", path: at("/api/v1/decisions")},
+	{name: "GET /api/v1/issues", path: at("/api/v1/issues")},
+	{name: "GET /api/v1/policies", path: at("/api/v1/policies")},
+	{name: "GET /api/v1/policies/{policy}", path: at("/api/v1/policies/sru")},
+	{name: "GET /api/v1/kernels", path: at("/api/v1/kernels")},
+	{name: "GET /api/v1/runs/{run}/timeline", path: with("/api/v1/runs/%s/timeline", someRun)},
+}
+
 // notMeasured are routes that read and whose answer's size and time are what the caller asks for.
 var notMeasured = map[string]string{
 	"GET /api/v1/runs/{run}/attempts/{attempt}/files/{sha256}":    "a file as it is, like an archive",
@@ -168,6 +195,9 @@ var notMeasured = map[string]string{
 	"GET /reservations/{reservation}":                             "its holder looks at it",
 	"GET /api/v1/reservations/{reservation}":                      "its holder waits for it",
 	"GET /api/v1/machines/{machine}/console":                      "the site's program writes it",
+	"GET /api/v1/campaigns/{campaign}/verdict":                    "one row",
+	"GET /api/v1/campaigns/{campaign}/export":                     "everything of a campaign, as a file",
+	"GET /api/v1/issues/{issue}":                                  "one row",
 	"GET /enrol/v1/agent/{architecture}":                          "once for each deployment",
 	"GET /api/v1/tokens":                                          "as many rows as there are people",
 	"HEAD /agent/v1/runs/{run}/attempts/{attempt}/files/{sha256}": "measured with the deliveries",
@@ -178,7 +208,7 @@ var notMeasured = map[string]string{
 func TestEveryRouteThatReadsIsMeasured(t *testing.T) {
 	t.Parallel()
 	measured := map[string]bool{}
-	for _, r := range requests {
+	for _, r := range append(requests[:len(requests):len(requests)], campaignRequests...) {
 		pattern, _, _ := strings.Cut(r.name, ", ")
 		measured[pattern] = true
 	}
@@ -232,6 +262,8 @@ func TestRequestsAreAnswered(t *testing.T) {
 	l := storedLab{machines: 12, runs: 5, jobs: 20}
 	l.data.Dir = filepath.Join(t.TempDir(), "data")
 	l.make(t)
+	l.campaign(t)
+	l.compare(t)
 	a := newAgent(t, 0)
 	c := newLabClient(startService(t, l.data.Dir, a), a)
 	var all cert.ResultList
@@ -243,7 +275,7 @@ func TestRequestsAreAnswered(t *testing.T) {
 	defer resp.Body.Close()
 	require.NoError(t, json.NewDecoder(resp.Body).Decode(&all))
 	require.Greater(t, len(all.Results), 80, "the archive's, and some of the copies'")
-	for _, r := range requests {
+	for _, r := range append(requests[:len(requests):len(requests)], campaignRequests...) {
 		size, _ := c.get(r, r.path(l, 3))
 		require.Positive(t, size, r.name)
 	}
@@ -269,7 +301,7 @@ func BenchmarkStoredResults(b *testing.B) {
 
 	c := newLabClient(s, a)
 	const times = 200
-	for _, r := range requests {
+	for _, r := range append(requests[:len(requests):len(requests)], campaignRequests...) {
 		c.get(r, r.path(l, times))
 		var took []time.Duration
 		for n := range times {
