@@ -261,51 +261,51 @@ func TestFaultSubjectIsChangedUnderTheTests(t *testing.T) {
 	require.Empty(t, r.Counts)
 }
 
+// TestFaultSubjectIsRefusedAndNothingIsLeft asks one machine for what it cannot run, again and again.
 func TestFaultSubjectIsRefusedAndNothingIsLeft(t *testing.T) {
 	t.Parallel()
+	g, m := subjectRig(t, small, nil, nil)
+	updateGrub := func() {
+		_, err := checkbox.Exec(context.Background(), nil, filepath.Join(m.Bin, "update-grub"))
+		require.NoError(t, err)
+	}
+	site := "etc/default/grub.d/zzz-site.cfg"
+	g.start()
 	for _, test := range []struct {
 		name    string
-		change  func(*apttest.Machine, *order.Subject)
+		change  func(*order.Subject)
 		message string
 	}{
-		{"a version that no archive has", func(_ *apttest.Machine, s *order.Subject) { s.Version = "6.8.0-52.53" }, "the nearest that there are: 6.8.0-50.51, 6.8.0-51.52"},
-		{"no GRUB", func(m *apttest.Machine, _ *order.Subject) {
+		{"another release", func(s *order.Subject) { s.Series = "jammy" }, "cannot install a subject of jammy: this machine runs noble"},
+		{"a version that no archive has", func(s *order.Subject) { s.Version = "6.8.0-52.53" }, "the nearest that there are: 6.8.0-50.51, 6.8.0-51.52"},
+		{"the menu keeps its default", func(*order.Subject) {
+			m.Write(site, "GRUB_DEFAULT=saved\n")
+			updateGrub()
+		}, "does another file in /etc/default/grub.d set GRUB_DEFAULT?"},
+		{"update-grub fails", func(*order.Subject) {
+			os.Remove(m.Path(site))
+			updateGrub()
+			m.Program("update-grub", `[ -e "$root/etc/default/grub.d/zz-certlab.cfg" ] && { echo "cannot find a device"; exit 1; }; exit 0`)
+		}, "cannot select kernel 6.8.0-51-generic: GRUB's menu has no entry for it"},
+		{"no GRUB", func(*order.Subject) {
 			os.RemoveAll(m.Path("boot/grub"))
 			m.Write("etc/flash-kernel/machine", "x\n")
 		}, "cannot select a kernel: the machine boots with flash-kernel, and only GRUB can be told what to boot"},
-		{"another release", func(_ *apttest.Machine, s *order.Subject) { s.Series = "jammy" }, "cannot install a subject of jammy: this machine runs noble"},
-		{"update-grub fails", func(m *apttest.Machine, _ *order.Subject) {
-			m.Program("update-grub", `[ -e "$root/etc/default/grub.d/zz-certlab.cfg" ] && { echo "cannot find a device"; exit 1; }; exit 0`)
-		}, "cannot select a kernel"},
-		{"the menu keeps its default", func(m *apttest.Machine, _ *order.Subject) {
-			m.Write("etc/default/grub.d/zzz-site.cfg", "GRUB_DEFAULT=saved\n")
-			_, err := checkbox.Exec(context.Background(), nil, filepath.Join(m.Bin, "update-grub"))
-			require.NoError(t, err)
-		}, "does another file in /etc/default/grub.d set GRUB_DEFAULT?"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			g, m := subjectRig(t, small, nil, nil)
-			sub := newKernel()
-			test.change(m, sub)
-			before, versions := m.Files(), m.Versions()
-			g.start()
-			r := g.wait(g.run(underTest(sub)))
-			require.Equal(t, order.Failed, r.State)
-			require.Equal(t, order.FailWrongKernel, r.Failure.Type)
-			if test.name == "update-grub fails" {
-				require.Contains(t, r.Failure.Message, "cannot select kernel 6.8.0-51-generic: GRUB's menu has no entry for it")
-			} else {
-				require.Contains(t, r.Failure.Message, test.message)
-			}
-			require.Equal(t, order.SubjectRefused, r.Subject.Step)
-			require.False(t, exists(m.Asked), "it is not rebooted")
-			g.clean()
-			require.Equal(t, versions, m.Versions())
-			for _, name := range apttest.Differ(before, m.Files()) {
-				require.Equal(t, "/boot/grub/grub.cfg", name, "nothing is left but a menu that was written anew")
-			}
-		})
+		sub := newKernel()
+		test.change(sub)
+		before, versions := m.Files(), m.Versions()
+		r := g.wait(g.run(underTest(sub)))
+		require.Equal(t, order.Failed, r.State, test.name)
+		require.Equal(t, order.FailWrongKernel, r.Failure.Type, test.name)
+		require.Contains(t, r.Failure.Message, test.message)
+		require.Equal(t, order.SubjectRefused, r.Subject.Step, test.name)
+		require.False(t, exists(m.Asked), "%s: it is not rebooted", test.name)
+		g.clean()
+		require.Equal(t, versions, m.Versions(), test.name)
+		for _, name := range apttest.Differ(before, m.Files()) {
+			require.Equal(t, "/boot/grub/grub.cfg", name, "%s: nothing is left but a menu that was written anew", test.name)
+		}
 	}
 }
 
