@@ -60,6 +60,9 @@ func (s *sheet) group(label string, g cert.FindingGroup) {
 		classes = append(classes, fmt.Sprintf("%d %s", g.HWClasses[class], class))
 	}
 	where := fmt.Sprintf("on %d of %d", g.Machines, g.Of)
+	if g.Of == 0 { // it is of no job, or not known on how many it ran
+		where = fmt.Sprintf("on %d", g.Machines)
+	}
 	if names := namesText(g.Names, g.Machines, 3); names != "" {
 		where += ": " + names
 	}
