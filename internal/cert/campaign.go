@@ -106,8 +106,10 @@ type Campaign struct {
 	Request      string        `json:"request,omitempty"`    // SHA-256 of what was asked for, by which a repeated request is known
 	Supersedes   string        `json:"supersedes,omitempty"` // id of the campaign of the spin before
 	SupersededBy string        `json:"superseded_by,omitempty"`
-	Version      int64         `json:"version"` // goes up with each change of the campaign, its targets, findings and decisions
-	URL          string        `json:"url"`     // not stored
+	Size         int           `json:"size,omitempty"`   // targets that it was made of, those excluded among them: with fewer at hand nothing is approved; 0: not known
+	Unsure       string        `json:"unsure,omitempty"` // why something of it, such as a rejection, may be lost: from then on only a person approves
+	Version      int64         `json:"version"`          // goes up with each change of the campaign, its targets, findings and decisions
+	URL          string        `json:"url"`              // not stored
 }
 
 // MachineChoice says which machines a campaign is over. One of the first three.

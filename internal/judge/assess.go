@@ -15,7 +15,7 @@ import (
 // The policy approves a machine when every target of it is done: the whole plan by a try that is no suspect and was not added by hand, the subject
 // proved, compared by these rules, with a manifest and a baseline where the policy wants them, with planned jobs that are known and at least one that
 // ran, and with no finding open. It approves the campaign when that is so of every required machine, there are as many as it wants and at least one,
-// nothing is open on any other machine, and nobody has rejected a machine; it never rejects. What a person had to approve, a person approves: a
+// nothing is open on any other machine, nobody has rejected a machine, and nothing of the campaign can be lost; it never rejects. What a person had to approve, a person approves: a
 // machine that only a person's decision carries keeps the policy from approving the campaign.
 //
 // A person's decision on a machine settles it for as long as its basis holds: until something is open that was not then.
@@ -357,6 +357,9 @@ func (v *view) standing(a *Assessment) {
 
 // policyApproves reports whether the policy gives the verdict by itself. Each line can only say no.
 func (v *view) policyApproves(a *Assessment) bool {
+	if v.Campaign.Unsure != "" || v.lostTargets() > 0 {
+		return false
+	}
 	if !v.Campaign.Rules.Decide.Auto || v.Campaign.State != cert.CampaignActive && v.Campaign.State != cert.CampaignDeciding || v.whole != nil && v.whole.By != cert.ByPolicy {
 		return false
 	}
@@ -379,6 +382,9 @@ func (v *view) policyApproves(a *Assessment) bool {
 	}
 	return required >= max(1, v.Campaign.Rules.Machines.AtLeast) && len(v.strays()) == 0
 }
+
+// lostTargets is how many of the campaign's targets are not there any more. Nothing is known of them.
+func (v *view) lostTargets() int { return max(0, v.Campaign.Size-len(v.Targets)) }
 
 // strays are open findings of targets that are not among the facts.
 func (v *view) strays() []*cert.Finding {

@@ -100,6 +100,12 @@ func TestPolicyWantsAllOfIt(t *testing.T) {
 			g.Required = false
 			f.Decisions = []cert.Decision{{Seq: 1, Action: cert.Reject, Machine: g.Machine, By: "ada"}} // and what has come since contradicts it
 		},
+		"something of it may be lost": func(f *judge.Facts, _ *cert.Target, _ *cert.Compared, _ *cert.Try) {
+			f.Campaign.Unsure = "the controller was restored from a backup"
+		},
+		"a machine of it is lost": func(f *judge.Facts, _ *cert.Target, _ *cert.Compared, _ *cert.Try) {
+			f.Campaign.Size = len(f.Targets) + 1
+		},
 		"a person has rejected the campaign": func(f *judge.Facts, _ *cert.Target, _ *cert.Compared, _ *cert.Try) {
 			f.Decisions = []cert.Decision{{Seq: 1, Action: cert.Reject, By: "ada"}}
 		},
@@ -118,4 +124,28 @@ func TestPolicyWantsAllOfIt(t *testing.T) {
 		_, err := judge.VerdictOf(f, a, "approved", cert.ByPolicy, "x", "", nil)
 		require.Error(t, err, name)
 	}
+}
+
+// What the database has lost stands between a campaign and its verdict: with machines missing not even a person approves, and where a rejection may be
+// missing only a person does.
+func TestFaultPartsOfACampaignAreLost(t *testing.T) {
+	t.Parallel()
+	f := clean(t)
+	f.Campaign.Name, f.Campaign.Size = "noble", len(f.Targets)+2
+	f.Campaign.Unsure = "the controller's database was repaired, and what was decided may be lost"
+	a := judge.Assess(f)
+	require.Equal(t, cert.StandUndecided, a.Standing)
+	require.Contains(t, a.Needs[0].What, "2 are lost with a part of the database: it cannot be approved")
+	approve := cert.NewDecision{Action: cert.Approve, Reason: "it looks good"}
+	_, _, err := judge.Decide(f, approve, nil, nil, "ada", cert.Signer)
+	require.Equal(t, cert.Conflict, cert.CodeOf(err))
+	require.ErrorContains(t, err, "2 are lost with a part of the database, and nobody can tell what was found on them (restore a backup that has them, or start the campaign anew)")
+
+	f.Campaign.Size = len(f.Targets)
+	a = judge.Assess(f)
+	require.Equal(t, cert.StandUndecided, a.Standing)
+	require.Equal(t, f.Campaign.Unsure+": the policy does not approve it any more, a person has to", a.Needs[0].What)
+	drafts, _, err := judge.Decide(f, approve, nil, nil, "ada", cert.Signer)
+	require.NoError(t, err)
+	require.Len(t, drafts, 1)
 }

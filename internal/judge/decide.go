@@ -218,6 +218,9 @@ func (v *view) unsettled(a *Assessment) string {
 		}
 	}
 	switch {
+	case v.lostTargets() > 0:
+		return fmt.Sprintf("of its %s %d are lost with a part of the database, and nobody can tell what was found on them (restore a backup that has them, or start the campaign anew)",
+			count(v.Campaign.Size, "machine", "machines"), v.lostTargets())
 	case len(rejected) > 0:
 		return fmt.Sprintf("%s rejected: %s (reopen what does not hold, or reject the campaign)", count(len(rejected), "machine is", "machines are"), list(rejected))
 	case len(waiting) > 0:

@@ -22,6 +22,9 @@ func (v *view) needs(a *Assessment) []cert.Need {
 		return nil
 	}
 	var out []cert.Need
+	if n, ok := v.lossNeed(); ok {
+		out = append(out, n)
+	}
 	out = append(out, v.findingNeeds(a)...)
 	for _, kind := range []string{needMachine, needUnproved, needMissing, needManifest, needBaseline, needSuspect} {
 		out = append(out, v.machineNeeds(a, kind)...)
@@ -146,6 +149,22 @@ func (v *view) machineCommands(kind string, names []string) []string {
 		return []string{"certlab dossier show " + word(names[0]), retry, approve}
 	}
 	return []string{approve, reject, retry}
+}
+
+// lossNeed is that something of the campaign is lost, or may be.
+func (v *view) lossNeed() (cert.Need, bool) {
+	n := cert.Need{Kind: needVerdict, Machines: v.lostTargets(), Names: []string{}}
+	switch {
+	case n.Machines > 0:
+		n.What = fmt.Sprintf("of its %s %d are lost with a part of the database: it cannot be approved", count(v.Campaign.Size, "machine", "machines"), n.Machines)
+		n.Commands = []string{"certlab campaign cancel " + v.campaign() + why}
+	case v.Campaign.Unsure != "":
+		n.What = v.Campaign.Unsure + ": the policy does not approve it any more, a person has to"
+		n.Commands = []string{"certlab decision list " + v.campaign(), "certlab decision approve " + v.campaign() + why}
+	default:
+		return n, false
+	}
+	return n, true
 }
 
 // waitNeed is what goes on by itself.

@@ -41,9 +41,29 @@ func (db *DB) makeEpoch(ctx context.Context) error {
 	return err
 }
 
-// NewEpoch begins an epoch: agents will say what they hold.
+// losses says what each cause of an epoch may have cost a campaign that is not final. Results come again from agents; what persons decided does not.
+var losses = map[string]string{
+	"restore": "the controller was restored from a backup, and what was decided since that was made is lost",
+	"repair":  "the controller's database was repaired, and what was decided may be lost",
+	"log":     "the end of the database's log was damaged, and what was decided last may be lost",
+}
+
+// NewEpoch begins an epoch: agents will say what they hold. Of campaigns that are not final it is noted that something may be lost that nobody delivers
+// again, such as that a person has rejected a machine: the policy does not approve them any more.
 func (db *DB) NewEpoch(ctx context.Context, cause string, now time.Time) error {
-	return db.SetMeta(ctx, metaEpoch, Epoch{ID: rand.Text(), Since: now.UTC(), Cause: cause})
+	text, err := json.Marshal(Epoch{ID: rand.Text(), Since: now.UTC(), Cause: cause})
+	if err != nil {
+		return fmt.Errorf("cannot begin an epoch: %w", err)
+	}
+	return db.write(ctx, func(tx *sql.Tx) error {
+		if loss := losses[cause]; loss != "" {
+			if _, err := tx.ExecContext(ctx, "UPDATE campaigns SET changed = changed + 1, data = json_set(data, '$.unsure', ?) WHERE "+openCampaigns,
+				fmt.Sprintf("%s (%s)", loss, now.UTC().Format("2006-01-02 15:04 UTC"))); err != nil {
+				return fmt.Errorf("cannot note what campaigns may have lost: %w", err)
+			}
+		}
+		return setMeta(ctx, tx, metaEpoch, string(text))
+	})
 }
 
 // Epoch returns the epoch; one without an ID if there is none.

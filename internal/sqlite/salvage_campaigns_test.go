@@ -81,6 +81,7 @@ func TestFaultDamagedPageOfCampaigns(t *testing.T) {
 				}
 				require.NoError(t, err)
 				require.Equal(t, cert.CampaignPaused, c.State)
+				require.Contains(t, c.Unsure, "the controller's database was repaired, and what was decided may be lost")
 				require.Equal(t, "paused: the controller's database was repaired, and machines or findings of this campaign may be missing; look at it, and resume it if all is here", c.Ending)
 				targets, err := db.Targets(ctx, id)
 				require.NoError(t, err)
@@ -95,5 +96,31 @@ func TestFaultDamagedPageOfCampaigns(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFaultOldDatabaseOfCampaigns begins an epoch as restoring a backup and losing the end of the log do: of open campaigns it is noted what may be lost.
+func TestFaultOldDatabaseOfCampaigns(t *testing.T) {
+	t.Parallel()
+	path, machines := fleetOf(t)
+	id := campaignOn(t, path, machines[:1])
+	db, err := Open(t.Context(), path)
+	require.NoError(t, err)
+	defer db.Close()
+	before, err := db.Campaign(t.Context(), id)
+	require.NoError(t, err)
+	require.Empty(t, before.Unsure)
+	for cause, want := range map[string]string{
+		"restore": "the controller was restored from a backup, and what was decided since that was made is lost (",
+		"log":     "the end of the database's log was damaged, and what was decided last may be lost (",
+	} {
+		require.NoError(t, db.NewEpoch(t.Context(), cause, epoch))
+		c, err := db.Campaign(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, want+epoch.UTC().Format("2006-01-02 15:04 UTC")+")", c.Unsure)
+		require.Greater(t, c.Version, before.Version, "who looks at it sees it")
+		e, err := db.Epoch(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, cause, e.Cause)
 	}
 }

@@ -399,3 +399,37 @@ func TestFaultLostMachineComesBack(t *testing.T) {
 		require.Contains(l, l.log(c.ID), "late: node1: run "+run+" was given up, and its results have come after all")
 	}, nodes("node1"), func(l *lab) { l.does = failing(order.FailMachineLost, "it kept silent") })
 }
+
+// TestFaultAskedForMoreThanThePolicy starts campaigns that leave out, or compare, something else than their policy says: whoever may start one may not
+// decide by that.
+func TestFaultAskedForMoreThanThePolicy(t *testing.T) {
+	t.Parallel()
+	inLab(t, func(l *lab) {
+		plan := func(change func(*cert.NewCampaign)) cert.CampaignPlan {
+			want := l.request(func(c *cert.NewCampaign) { c.Baseline = "" }, change)
+			p, err := l.engine().PlanCampaign(context.Background(), want, "ada")
+			require.NoError(l, err)
+			return p
+		}
+		const warning = "it does not run or compare what policy sru says, but what was asked for: a person has to decide"
+		for name, change := range map[string]func(*cert.NewCampaign){
+			"exclude":      func(c *cert.NewCampaign) { c.Exclude = []string{"a::.*"} },
+			"match":        func(c *cert.NewCampaign) { c.Match = []string{"a::.*"} },
+			"plan":         func(c *cert.NewCampaign) { c.Plan = "a::smoke" },
+			"baseline":     func(c *cert.NewCampaign) { c.Baseline = "6.8.0-50.51" },
+			"no baseline":  func(c *cert.NewCampaign) { c.Baseline = "none" },
+			"same machine": nil,
+		} {
+			if change == nil {
+				p := plan(func(*cert.NewCampaign) {})
+				require.True(l, p.Campaign.Rules.Decide.Auto)
+				require.NotContains(l, p.Warnings, warning)
+				require.Equal(l, len(p.Targets), p.Campaign.Size)
+				continue
+			}
+			p := plan(change)
+			require.False(l, p.Campaign.Rules.Decide.Auto, name)
+			require.Contains(l, p.Warnings, warning, name)
+		}
+	}, nodes("node1", "node2"))
+}

@@ -36,7 +36,7 @@ func (e *Engine) plan(ctx context.Context, want cert.NewCampaign, by string) (pl
 	if err := want.Validate(now); err != nil {
 		return planned{}, err
 	}
-	ref, rules, err := e.policy(ctx, want)
+	ref, rules, departed, err := e.policy(ctx, want)
 	if err != nil {
 		return planned{}, err
 	}
@@ -64,6 +64,10 @@ func (e *Engine) plan(ctx context.Context, want cert.NewCampaign, by string) (pl
 	if err := e.choose(ctx, &p); err != nil {
 		return planned{}, err
 	}
+	p.c.Size = len(p.targets)
+	if departed {
+		p.warn("it does not run or compare what policy %s says, but what was asked for: a person has to decide", ref.Name)
+	}
 	return p, e.doubts(ctx, &p)
 }
 
@@ -86,39 +90,49 @@ func nameFor(c cert.Campaign) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "-")
 }
 
-// policy returns the policy that is asked for: the site's of that name, or the default of the kind.
-func (e *Engine) policy(ctx context.Context, want cert.NewCampaign) (cert.PolicyRef, cert.Policy, error) {
+// policy returns the policy that is asked for, with what is asked for besides: the site's of that name, or the default of the kind. departed: it is not
+// what the policy says any more.
+func (e *Engine) policy(ctx context.Context, want cert.NewCampaign) (ref cert.PolicyRef, rules cert.Policy, departed bool, err error) {
 	name, version := want.Policy, 0
 	if name == "" {
 		name = string(want.Kind)
 	}
 	if before, after, ok := strings.Cut(name, "@"); ok {
 		if n, err := fmt.Sscanf(after, "%d", &version); n != 1 || err != nil || version < 0 || fmt.Sprint(version) != after {
-			return cert.PolicyRef{}, cert.Policy{}, cert.Errorf(cert.Invalid, "cannot use policy %q: give its name, or its name and version as in sru@3", name)
+			return ref, rules, false, cert.Errorf(cert.Invalid, "cannot use policy %q: give its name, or its name and version as in sru@3", name)
 		}
 		name = before
 	}
-	ref, rules := cert.PolicyRef{Name: name, Version: version}, cert.Policy{}
+	ref = cert.PolicyRef{Name: name, Version: version}
 	stored, err := e.DB.Policy(ctx, name, version)
 	switch {
 	case err == nil:
 		ref, rules = stored.PolicyRef, stored.Policy
 	case cert.CodeOf(err) != cert.NotFound:
-		return ref, rules, err
+		return ref, rules, false, err
 	case version == 0 && slices.Contains(cert.CampaignKinds, name):
 		rules = cert.DefaultPolicy(cert.CampaignKind(name))
 	default:
-		return ref, rules, e.noPolicy(ctx, name, version)
+		return ref, rules, false, e.noPolicy(ctx, name, version)
 	}
+	departed = rules.Decide.Auto && departs(rules, want)
 	if rules.Kind != want.Kind {
-		return ref, rules, cert.Errorf(cert.Conflict, "cannot use policy %s for a campaign of kind %s: it is one for %s", name, want.Kind, rules.Kind)
+		return ref, rules, false, cert.Errorf(cert.Conflict, "cannot use policy %s for a campaign of kind %s: it is one for %s", name, want.Kind, rules.Kind)
 	}
+	rules.Decide.Auto = rules.Decide.Auto && !departed
 	if want.Plan != "" {
 		rules.Plans = []cert.PolicyPlan{{Plan: want.Plan}}
 	}
 	rules.Exclude = append(slices.Clone(rules.Exclude), want.Exclude...)
 	rules.Match = append(slices.Clone(rules.Match), want.Match...)
-	return ref, rules, rules.Validate()
+	return ref, rules, departed, rules.Validate()
+}
+
+// departs reports whether a campaign is asked for that runs or compares something else than its policy says. Whoever may start one may not decide, and
+// would by leaving out what fails, or by comparing with what fails alike: so the policy does not approve such a campaign by itself.
+func departs(rules cert.Policy, want cert.NewCampaign) bool {
+	return len(want.Exclude) > 0 || len(want.Match) > 0 || want.Plan != "" && !slices.Equal(rules.Plans, []cert.PolicyPlan{{Plan: want.Plan}}) ||
+		want.Baseline != "" && want.Baseline != rules.Baseline.Rule && rules.Baseline.Rule != cert.BaselineNamed
 }
 
 func (e *Engine) noPolicy(ctx context.Context, name string, version int) error {
