@@ -42,6 +42,7 @@ var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
 // A lab is an engine on a database, and a fleet whose machines do what they are told to.
 type lab struct {
 	testing.TB
+	path     string
 	db       *sqlite.DB
 	now      func() time.Time
 	life     atomic.Pointer[life]
@@ -61,6 +62,7 @@ type lab struct {
 	deploys  func(machine string, nth int) *cert.Failure
 	deployed map[string]int
 	hold     map[string]bool // machines that are never given to a reservation
+	mute     map[string]bool // machines whose agents take no order
 	took     []string        // reservations, in the order in which they were asked for, each as often as it was
 }
 
@@ -104,7 +106,7 @@ func inLab(t *testing.T, fn func(*lab), change ...func(*lab)) {
 }
 
 func newLab(t testing.TB, path string) *lab {
-	l := &lab{TB: t, begun: map[string]int{}, deployed: map[string]int{}, hold: map[string]bool{}, images: []string{"noble"}}
+	l := &lab{TB: t, path: path, mute: map[string]bool{}, begun: map[string]int{}, deployed: map[string]int{}, hold: map[string]bool{}, images: []string{"noble"}}
 	l.now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 	var err error
 	l.db, err = sqlite.Open(context.Background(), path)
@@ -141,8 +143,12 @@ func (l *lab) start() {
 	v.Engine = campaign.New(campaign.Options{DB: l.db, Logger: slog.New(slog.DiscardHandler), Fleet: mortal{l, v}, Lab: l, Now: l.now})
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
+	l.done.Add(1) // before anybody can see it and kill it
 	l.life.Store(v)
-	l.done.Go(func() { _ = v.Loop(ctx) })
+	go func() {
+		defer l.done.Done()
+		_ = v.Loop(ctx)
+	}()
 }
 
 // world has the machines do what they do, until the lab is closed.
