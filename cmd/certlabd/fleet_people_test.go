@@ -253,6 +253,15 @@ func TestFaultDossiersThatCannotBeAsSaid(t *testing.T) {
 	run, err := engineer.Run(ctx, r.ID)
 	require.NoError(t, err)
 	require.False(t, run.NoManifest)
+
+	// A subject of a run that a person orders is put back after it, whatever they say: nobody deploys the machine anew.
+	r, err = engineer.StartRun(ctx, cert.NewRun{Machine: "node0", Spec: cert.Spec{Plan: "a::b", Subject: &order.Subject{Kind: order.SubjectPackages, Series: "noble", Source: "mesa",
+		Version: "24.0.1", Packages: []order.Package{{Name: "libgbm1", Version: "24.0.1"}}}}})
+	require.NoError(t, err)
+	require.True(t, r.Spec.Subject.Restore)
+	_, err = engineer.StartRun(ctx, cert.NewRun{Machine: "node0", Spec: cert.Spec{Plan: "a::b", Subject: &order.Subject{Kind: order.SubjectPackages, Series: "noble", Source: "mesa",
+		Version: "24.0.1", Packages: []order.Package{{Name: "-oDebug=1"}}}}})
+	require.ErrorContains(t, err, `cannot use "-oDebug=1 " as the subject's package`)
 }
 
 // TestFaultARunWithoutAManifestIsMarked: the controller says so when it gives the order out; an agent that has entries of its own says otherwise.

@@ -97,6 +97,16 @@ func (s Spec) Validate() error {
 	if s.TimeoutSeconds < 0 || s.TimeoutSeconds > maxTimeout {
 		return Errorf(Invalid, "cannot use a timeout of %d seconds: give 0 for the machine's own limit, or up to %d", s.TimeoutSeconds, maxTimeout)
 	}
+	if s.Subject == nil {
+		return nil
+	}
+	// What a machine installs as root is checked here as well, not by its agent alone.
+	if err := s.Subject.Check(); err != nil {
+		return Errorf(Invalid, "%v", err)
+	}
+	if s.Subject.Archive != nil {
+		return validArchive(*s.Subject.Archive)
+	}
 	return nil
 }
 
@@ -245,6 +255,9 @@ const (
 	maxAttempts      = 1000
 	maxInterruptions = 1000
 	maxReportText    = 64 << 10
+	maxBoots         = 1000
+	maxStatePackages = 1000
+	maxSubjectState  = 512 << 10
 )
 
 // Validate reports what is wrong with a report, as Rejected. What an agent says is checked for bounds, not for taste: a run's
@@ -270,10 +283,37 @@ func (r Report) Validate() error {
 	if r.Progress.JobsDone < 0 || r.Progress.JobsPlanned < 0 {
 		return Errorf(Rejected, "cannot accept the report: negative progress")
 	}
+	if err := boundedSubject(r.Subject); err != nil {
+		return err
+	}
 	for _, s := range []string{r.Spec.Plan, r.Spec.Title, r.Progress.CurrentJob, r.Progress.Phase, r.BootID, r.CheckboxVersion} {
 		if len(s) > maxReportText {
 			return Errorf(Rejected, "cannot accept the report: a field is longer than %d bytes", maxReportText)
 		}
+	}
+	return nil
+}
+
+// boundedSubject refuses what of a subject's state is too much to be kept with each target that it proves.
+func boundedSubject(s *order.SubjectState) error {
+	if s == nil {
+		return nil
+	}
+	if len(s.Boots) > maxBoots || len(s.Installed) > maxStatePackages || len(s.Lacking) > maxStatePackages {
+		return Errorf(Rejected, "cannot accept the report: its subject has %d boots and %d packages, at most %d and %d are kept", len(s.Boots), len(s.Installed)+len(s.Lacking), maxBoots, maxStatePackages)
+	}
+	total := len(s.Step) + len(s.Before) + len(s.Problem)
+	for _, b := range s.Boots {
+		total += len(b.ID) + len(b.Kernel) + len(b.Version) + len(b.Problem)
+	}
+	for _, p := range s.Installed {
+		total += len(p.Name) + len(p.Version)
+	}
+	for _, name := range s.Lacking {
+		total += len(name)
+	}
+	if total > maxSubjectState {
+		return Errorf(Rejected, "cannot accept the report: its subject has %d bytes, at most %d are kept", total, maxSubjectState)
 	}
 	return nil
 }

@@ -155,7 +155,10 @@ func (s *Subject) Check() error {
 	}
 	if a := s.Archive; a != nil {
 		u, err := url.Parse(a.URI)
+		unsafe := func(r rune) bool { return r <= ' ' || r == 0x7f }
 		switch {
+		case err == nil && u.User != nil && strings.ContainsFunc(userOf(u), unsafe):
+			return errors.New("cannot use the URI of the subject's archive: there are spaces or control characters in its user and password")
 		case err != nil || strings.ContainsAny(a.URI, " \t\r\n[]") || !slices.Contains([]string{"http", "https", "file", "copy"}, u.Scheme):
 			return errors.New("cannot use the URI of the subject's archive: it is not like https://ppa.launchpadcontent.net/team/ppa/ubuntu")
 		case s.Pocket != "":
@@ -172,4 +175,10 @@ func (s *Subject) Check() error {
 		}
 	}
 	return nil
+}
+
+// userOf is the user and the password of an address as they are, not as they are written in it.
+func userOf(u *url.URL) string {
+	password, _ := u.User.Password()
+	return u.User.Username() + password
 }

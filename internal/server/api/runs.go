@@ -90,6 +90,9 @@ func (a *API) CreateRun(w http.ResponseWriter, r *route.Request) error {
 	if len(queued) == maxQueued {
 		return cert.Errorf(cert.Conflict, "cannot start a run on %s: %d runs wait for it already (cancel some, or wait)", m.Hostname, maxQueued)
 	}
+	if in.Spec.Subject != nil {
+		in.Spec.Subject.Restore = true // nobody deploys the machine anew for this run
+	}
 	now := a.Now()
 	run := cert.Run{ID: in.ID, Machine: m.ID, Origin: cert.FromOrder, RequestedBy: r.Caller.Name, Spec: in.Spec, State: cert.Queued, Created: now}
 	if run.ID == "" {
