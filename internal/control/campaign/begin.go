@@ -63,8 +63,8 @@ func (e *Engine) begin(ctx context.Context, c cert.Campaign) (int, error) {
 			continue
 		}
 		m := machines[wanted(g).Machine]
-		if m != nil && m.State == cert.MachineReserved && c.AtOnce > 0 && counts[cert.TargetWaiting] > room {
-			// It would take the place of one whose machine can be had.
+		if m != nil && m.State == cert.MachineReserved && c.AtOnce > 0 && counts[cert.TargetWaiting] > room && under > 0 {
+			// It would take the place of one whose machine can be had. One of them waits in the queue all the same: else others would always be before it.
 			text := fmt.Sprintf("%s has it", cmp.Or(m.Holder, "somebody"))
 			if m.Until != nil {
 				text += " until " + m.Until.UTC().Format(time.DateTime)
@@ -80,6 +80,7 @@ func (e *Engine) begin(ctx context.Context, c cert.Campaign) (int, error) {
 		}
 		if began {
 			room--
+			under++
 			counts[cert.TargetWaiting]--
 		}
 	}
@@ -169,7 +170,7 @@ func (e *Engine) start(ctx context.Context, c cert.Campaign, g cert.Target, m *c
 		}
 	}
 	why := gone(m)
-	if c.Rules.Failover && (why != "" && !byPerson || next.Purpose == cert.TryRetry && failsOver(g)) {
+	if c.Rules.Failover && mayFailOver(next) && (why != "" || next.Purpose == cert.TryRetry && failsOver(g)) {
 		if other := e.equal(ctx, c, &g, machines); other != nil {
 			next.Purpose, next.Machine, m, why = cert.TryFailover, other.ID, other, ""
 		}
@@ -230,6 +231,16 @@ func (e *Engine) start(ctx context.Context, c cert.Campaign, g cert.Target, m *c
 		e.Lab.Wake(m.ID)
 	}
 	return began, err
+}
+
+// mayFailOver reports whether another machine may stand in: not for a job that failed on this one, not for a subject that did not boot it, and not where
+// a person has asked for this one.
+func mayFailOver(next cert.Try) bool {
+	switch next.Purpose {
+	case cert.TryRerun, cert.TryConfirm, cert.TryKernel:
+		return false
+	}
+	return !next.Partial() && next.Finding == ""
 }
 
 func startedKind(purpose string) string {

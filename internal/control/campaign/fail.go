@@ -21,6 +21,7 @@ const (
 	lostInJob                     // the machine was lost while the subject ran: a finding
 	permanent                     // it fails again however often it is tried
 	byHand                        // a person has ended it
+	waited                        // it has not begun, and is not waited for any more
 )
 
 // meanings of failures' types. What is not here is the infrastructure's.
@@ -28,11 +29,14 @@ var meanings = map[string]meaning{
 	cert.FailDeploy: machineFault, cert.FailBoot: machineFault, cert.FailEnrol: machineFault, cert.FailPower: machineFault, cert.FailVanished: machineFault,
 	cert.FailReleaseStuck: machineFault, cert.FailWrongSystem: machineFault, cert.FailNoMachine: machineFault, cert.FailAcquire: machineFault, cert.FailPrepare: machineFault,
 	order.FailInterrupted: machineFault, order.FailMachineLost: machineFault, order.FailSpool: machineFault,
-	order.FailKernelBoot: kernelBoot, order.FailPlanUnknown: permanent, order.FailInteractive: permanent, order.FailWrongPlan: permanent, failCancelled: byHand,
+	order.FailKernelBoot: kernelBoot, order.FailPlanUnknown: permanent, order.FailInteractive: permanent, order.FailWrongPlan: permanent, failCancelled: byHand, failWaited: waited,
 }
 
 // failCancelled is a try's failure where a person has ended its run or its reservation.
 const failCancelled = "cancelled"
+
+// failWaited is a try's failure that was not begun in time.
+const failWaited = "not-begun"
 
 // meaningOf says what the failure of a try says; run is nil if there was none.
 func meaningOf(f *cert.Failure, run *cert.Run) meaning {
@@ -66,7 +70,7 @@ func (e *Engine) failed(tx *sqlite.CampaignTx, row sqlite.TryRow, f *cert.Failur
 		if what == byHand {
 			try.State = cert.Cancelled
 		}
-		try.Infra = what == infrastructure || what == machineFault || what == byHand
+		try.Infra = what == infrastructure || what == machineFault || what == byHand || what == waited
 		text = e.follows(c, g, *try, what)
 	})
 	if err != nil || text == "" {
@@ -121,6 +125,9 @@ func (e *Engine) follows(c cert.Campaign, g *cert.Target, try cert.Try, what mea
 	case permanent:
 		missed(g, try.Failure.Message)
 		return text + "; it would fail again"
+	case waited:
+		missed(g, try.Failure.Message)
+		return text + "; it is not waited for any more"
 	case byHand:
 		missed(g, try.Failure.Message+fmt.Sprintf(" (certlab campaign retry %s --machine %s)", c.Name, g.Hostname))
 		return text

@@ -117,6 +117,14 @@ func (e *Engine) runOver(tx *sqlite.CampaignTx, row sqlite.TryRow, run *cert.Run
 	if err != nil {
 		return false, err
 	}
+	var s cert.Submission
+	if run.State == cert.Completed { // what it has come to is known once its results are read
+		if s, err = tx.RunSubmission(run.ID); cert.CodeOf(err) == cert.NotFound || err == nil && s.IndexState == cert.IndexPending {
+			return false, e.reading(tx, row)
+		} else if err != nil {
+			return false, err
+		}
+	}
 	if incident := run.Spoilt(); incident != "" && !c.State.Final() {
 		g, err := tx.Target(row.Target)
 		if err != nil {
@@ -135,13 +143,6 @@ func (e *Engine) runOver(tx *sqlite.CampaignTx, row sqlite.TryRow, run *cert.Run
 			f = &cert.Failure{Type: "agent", Message: fmt.Sprintf("run %s failed, and nobody said why", run.ID)}
 		}
 		return true, e.failed(tx, row, f, run)
-	}
-	s, err := tx.RunSubmission(run.ID)
-	if cert.CodeOf(err) == cert.NotFound || err == nil && s.IndexState == cert.IndexPending {
-		return false, e.reading(tx, row)
-	}
-	if err != nil {
-		return false, err
 	}
 	return true, e.end(tx, row, func(g *cert.Target, try *cert.Try) {
 		try.State, try.Started, try.Counts, try.Submission, try.Suspect = cert.Completed, run.Started, run.Counts, s.ID, suspectOf(run)
@@ -201,6 +202,11 @@ func (e *Engine) lost(ctx context.Context, c cert.Campaign) error {
 	e.looked[c.ID] = now.Add(recheck)
 	if err := e.late(ctx, c); err != nil {
 		return err
+	}
+	if c.State != cert.CampaignPaused {
+		if err := e.overdue(ctx, c); err != nil {
+			return err
+		}
 	}
 	rows, err := e.DB.AwaitedRepeats(ctx, c.ID)
 	if err != nil {

@@ -43,6 +43,7 @@ var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
 type lab struct {
 	testing.TB
 	path     string
+	ahead    atomic.Int64 // how far its clock is ahead, in nanoseconds
 	db       *sqlite.DB
 	now      func() time.Time
 	life     atomic.Pointer[life]
@@ -107,7 +108,9 @@ func inLab(t *testing.T, fn func(*lab), change ...func(*lab)) {
 
 func newLab(t testing.TB, path string) *lab {
 	l := &lab{TB: t, path: path, mute: map[string]bool{}, begun: map[string]int{}, deployed: map[string]int{}, hold: map[string]bool{}, images: []string{"noble"}}
-	l.now = func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+	l.now = func() time.Time {
+		return time.Now().Add(time.Duration(l.ahead.Load())).UTC().Truncate(time.Microsecond)
+	}
 	var err error
 	l.db, err = sqlite.Open(context.Background(), path)
 	require.NoError(t, err)

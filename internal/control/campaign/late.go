@@ -44,7 +44,10 @@ func (e *Engine) tookLate(tx *sqlite.CampaignTx, row sqlite.TryRow) error {
 	try := &g.Tries[n]
 	try.Submission, try.Counts, g.Updated = s.ID, s.Counts, now
 	if g.State == cert.TargetMissing && !try.Partial() && try.Finding == "" {
-		try.State, try.Failure, try.Infra = cert.Completed, nil, false
+		if try.Infra { // else it says something about the subject, whatever the machine has done since
+			try.Failure = nil
+		}
+		try.State, try.Infra = cert.Completed, false
 		g.State, g.Why, g.Counted, g.Submission = cert.TargetComparing, "", try.Number, s.ID
 	}
 	if err := tx.PutTarget(g); err != nil {

@@ -69,13 +69,15 @@ func (e *Engine) campaign(ctx context.Context, c cert.Campaign) (more bool, err 
 		return false, err
 	}
 	ended := false
+	var errs []error
 	for _, row := range moved {
 		end, err := e.follow(ctx, row)
-		if err != nil {
-			return false, err
+		if err != nil { // another machine's are not held up by it
+			errs = append(errs, fmt.Errorf("run %s: %w", row.Run, err))
 		}
 		ended = ended || end
 	}
+	defer func() { err = errors.Join(append(errs, err)...) }()
 	if ended {
 		e.Review()
 	}
@@ -181,12 +183,13 @@ func (e *Engine) wind(ctx context.Context, c cert.Campaign) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, row := range open {
-		if err := e.stop(ctx, c, row); err != nil {
-			return err
+		if err := e.stop(ctx, c, row); err != nil { // the others are stopped all the same
+			errs = append(errs, fmt.Errorf("run %s: %w", row.Run, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // giveUp settles a target whose campaign has ended before it was tried, or tried again.

@@ -123,6 +123,10 @@ func (l *lab) run(ctx context.Context, run cert.Run) {
 	report := cert.Report{Attempt: 1, Sequence: 1, Origin: cert.FromOrder, State: cert.Running, Spec: run.Spec, BootID: "b1", Started: l.now(), Progress: cert.Progress{Phase: "testing"}}
 	if run.State == cert.Queued {
 		l.mu.Lock()
+		if l.mute[run.Hostname] {
+			l.mu.Unlock()
+			return
+		}
 		l.begun[run.ID]++
 		l.mu.Unlock()
 		_, _ = l.db.UpdateRun(ctx, run.ID, nil, func(r *cert.Run) (bool, error) { return r.Report(report, l.now()), nil })
