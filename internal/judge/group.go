@@ -27,27 +27,24 @@ func Group(findings []cert.Finding, ranOn map[string]int) []cert.FindingGroup {
 
 // group is Group where open says which findings are.
 func group(findings []*cert.Finding, ranOn map[string]int, open func(*cert.Finding) bool) []cert.FindingGroup {
+	type key struct{ class, job, signature string }
+	type place struct{ machine, hostname, class string }
 	type gathered struct {
 		cert.FindingGroup
-		machines map[string]string // id → hostname
-		classes  map[string]map[string]bool
+		places []place // of each finding
+		rank   int
 	}
-	groups := map[string]*gathered{}
+	// A campaign may have as many groups as findings: nothing here is made for each of them that a slice does not do.
+	groups := make(map[key]*gathered)
 	for _, f := range findings {
-		key := GroupKey(f)
-		g := groups[key]
+		k := key{f.Class, f.Job, f.Signature}
+		g := groups[k]
 		if g == nil {
-			g = &gathered{FindingGroup: cert.FindingGroup{Key: key, Class: f.Class, Job: f.Job, Signature: f.Signature, Of: ranOn[f.Job]}, machines: map[string]string{}, classes: map[string]map[string]bool{}}
-			groups[key] = g
+			g = &gathered{FindingGroup: cert.FindingGroup{Key: GroupKey(f), Class: f.Class, Job: f.Job, Signature: f.Signature, Of: ranOn[f.Job]}, rank: ClassRank(f.Class)}
+			groups[k] = g
 		}
 		g.Blocker, g.New, g.Open = g.Blocker || f.Blocker, g.New || f.New, g.Open || open(f)
-		g.machines[f.Machine] = f.Hostname
-		if f.HWClass != "" {
-			if g.classes[f.HWClass] == nil {
-				g.classes[f.HWClass] = map[string]bool{}
-			}
-			g.classes[f.HWClass][f.Machine] = true
-		}
+		g.places = append(g.places, place{f.Machine, f.Hostname, f.HWClass})
 		g.Findings = append(g.Findings, f.ID)
 		if f.Issue != "" && (g.Issue == "" || f.Issue < g.Issue) {
 			g.Issue, g.IssueLink = f.Issue, f.IssueLink
@@ -56,30 +53,40 @@ func group(findings []*cert.Finding, ranOn map[string]int, open func(*cert.Findi
 			g.Text = f.Text
 		}
 	}
-	out := make([]cert.FindingGroup, 0, len(groups))
+	all := make([]*gathered, 0, len(groups))
 	for _, g := range groups {
-		g.Machines = len(g.machines)
-		for _, name := range g.machines {
-			g.Names = append(g.Names, name)
+		slices.SortStableFunc(g.places, func(a, b place) int {
+			return cmp.Or(strings.Compare(a.machine, b.machine), strings.Compare(a.class, b.class))
+		})
+		for n, p := range g.places {
+			another := n == 0 || g.places[n-1].machine != p.machine
+			if another {
+				g.Machines++
+				g.Names = append(g.Names, p.hostname)
+			}
+			if p.class != "" && (another || g.places[n-1].class != p.class) {
+				if g.HWClasses == nil {
+					g.HWClasses = make(map[string]int)
+				}
+				g.HWClasses[p.class]++
+			}
 		}
 		slices.Sort(g.Names)
 		slices.Sort(g.Findings)
 		g.Names, g.Findings = g.Names[:min(len(g.Names), maxNamed)], g.Findings[:min(len(g.Findings), maxNamed)]
-		for class, machines := range g.classes {
-			if g.HWClasses == nil {
-				g.HWClasses = map[string]int{}
-			}
-			g.HWClasses[class] = len(machines)
-		}
 		if g.Of < g.Machines {
 			g.Of = 0 // not known, or the job ran on none of them
 		}
-		out = append(out, g.FindingGroup)
+		all = append(all, g)
 	}
-	slices.SortFunc(out, func(a, b cert.FindingGroup) int {
-		return cmp.Or(first(a.Open, b.Open), first(a.Blocker, b.Blocker), first(a.New, b.New), cmp.Compare(ClassRank(a.Class), ClassRank(b.Class)), cmp.Compare(b.Machines, a.Machines),
+	slices.SortFunc(all, func(a, b *gathered) int {
+		return cmp.Or(first(a.Open, b.Open), first(a.Blocker, b.Blocker), first(a.New, b.New), cmp.Compare(a.rank, b.rank), cmp.Compare(b.Machines, a.Machines),
 			strings.Compare(a.Job, b.Job), strings.Compare(a.Key, b.Key))
 	})
+	out := make([]cert.FindingGroup, len(all))
+	for n, g := range all {
+		out[n] = g.FindingGroup
+	}
 	return out
 }
 

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -23,19 +24,23 @@ type CampaignFilter struct {
 type CampaignTx struct {
 	*FleetTx
 	touched map[string]bool
+	moved   map[string]map[string]bool // campaign → targets that are stored, or of which a finding is
 }
 
 // ChangeCampaigns runs fn in one transaction, which is durable when ChangeCampaigns returns nil.
 func (db *DB) ChangeCampaigns(ctx context.Context, fn func(*CampaignTx) error) error {
 	return db.write(ctx, func(tx *sql.Tx) error {
-		t := &CampaignTx{FleetTx: &FleetTx{ctx, tx, db}, touched: map[string]bool{}}
+		t := &CampaignTx{FleetTx: &FleetTx{ctx, tx, db}, touched: map[string]bool{}, moved: map[string]map[string]bool{}}
 		if err := fn(t); err != nil {
 			return err
 		}
 		for id := range t.touched {
-			if _, err := tx.ExecContext(ctx, "UPDATE campaigns SET changed = changed + 1 WHERE id = ?", id); err != nil {
+			var version int64
+			err := tx.QueryRowContext(ctx, "UPDATE campaigns SET changed = changed + 1 WHERE id = ? RETURNING changed", id).Scan(&version)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return fmt.Errorf("cannot store campaign %s: %w", id, err)
 			}
+			db.moves.note(id, version, t.moved[id])
 		}
 		return nil
 	})
@@ -44,6 +49,15 @@ func (db *DB) ChangeCampaigns(ctx context.Context, fn func(*CampaignTx) error) e
 // Touch notes that something of a campaign changes: its version goes up with the transaction. What CampaignTx's own methods store is noted by
 // themselves.
 func (t *CampaignTx) Touch(campaign string) { t.touched[campaign] = true }
+
+// move notes that a target or one of its findings changes.
+func (t *CampaignTx) move(campaign, target string) {
+	t.Touch(campaign)
+	if t.moved[campaign] == nil {
+		t.moved[campaign] = make(map[string]bool)
+	}
+	t.moved[campaign][target] = true
+}
 
 const campaignColumns = "seq, data, changed"
 

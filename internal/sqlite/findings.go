@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -46,14 +47,21 @@ func (t *CampaignTx) PutFinding(f cert.Finding) error {
 	if err != nil {
 		return fmt.Errorf("cannot store a finding: %w", err)
 	}
+	t.move(f.Campaign, f.Target)
 	return nil
 }
 
 // DropFinding removes a finding that comparing again does not make any more.
 func (t *CampaignTx) DropFinding(id string) error {
-	if _, err := t.tx.ExecContext(t.ctx, "DELETE FROM findings WHERE id = ?", id); err != nil {
+	var campaign, target string
+	err := t.tx.QueryRowContext(t.ctx, "DELETE FROM findings WHERE id = ? RETURNING campaign, target", id).Scan(&campaign, &target)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("cannot remove a finding: %w", err)
 	}
+	t.move(campaign, target)
 	return nil
 }
 

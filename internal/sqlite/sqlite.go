@@ -41,6 +41,7 @@ type DB struct {
 	changes   atomic.Int64
 	documents documents
 	memos     memos
+	moves     moves
 	jobs      jobWords
 }
 

@@ -120,6 +120,6 @@ func (t *CampaignTx) PutTarget(g cert.Target) error {
 	if err != nil {
 		return fmt.Errorf("cannot store target %s: %w", g.ID, err)
 	}
-	t.Touch(g.Campaign)
+	t.move(g.Campaign, g.ID)
 	return t.putTries(g)
 }

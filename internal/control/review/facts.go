@@ -2,6 +2,7 @@ package review
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"certlab/internal/cert"
@@ -25,14 +26,69 @@ func (r inTx) findings(c string) ([]cert.Finding, error)   { return r.tx.Finding
 func (r inTx) decisions(c string) ([]cert.Decision, error) { return r.tx.CampaignDecisions(c) }
 func (r inTx) issue(id string) (cert.KnownIssue, error)    { return r.tx.Issue(id) }
 
-// inDB reads what was committed last.
+// inDB reads what was committed last. Of what an earlier view has read, it reads only what has changed since: views are for people, and nothing is
+// decided by them.
 type inDB struct {
-	ctx context.Context
-	db  *sqlite.DB
+	ctx    context.Context
+	db     *sqlite.DB
+	before *viewed // nil: none
+	moved  []string
 }
 
-func (r inDB) targets(c string) ([]cert.Target, error)     { return r.db.Targets(r.ctx, c) }
-func (r inDB) findings(c string) ([]cert.Finding, error)   { return r.db.FindingFacts(r.ctx, c) }
+// since returns what reads a campaign's facts after a view of it; nil: none.
+func since(ctx context.Context, db *sqlite.DB, c *cert.Campaign, v *viewed) inDB {
+	r := inDB{ctx: ctx, db: db}
+	if v == nil || v.findings == nil || v.version > c.Version {
+		return r
+	}
+	if moved, ok := db.MovedTargets(c.ID, v.mark); ok && len(moved) <= len(v.targets)/4 {
+		r.before, r.moved = v, moved
+	}
+	return r
+}
+
+func (r inDB) targets(c string) ([]cert.Target, error) {
+	if r.before == nil {
+		return r.db.Targets(r.ctx, c)
+	}
+	now, err := r.db.TargetsByID(r.ctx, r.moved)
+	if err != nil {
+		return nil, err
+	}
+	out := slices.Clone(r.before.targets)
+	for n := range out {
+		if t, ok := now[out[n].ID]; ok {
+			out[n] = t
+			delete(now, t.ID)
+		}
+	}
+	if len(now) > 0 { // there are more than there were
+		return r.db.Targets(r.ctx, c)
+	}
+	return out, nil
+}
+
+func (r inDB) findings(c string) ([]cert.Finding, error) {
+	if r.before == nil {
+		return r.db.FindingFacts(r.ctx, c)
+	}
+	now, err := r.db.TargetFacts(r.ctx, r.moved)
+	if err != nil {
+		return nil, err
+	}
+	moved := make(map[string]bool, len(r.moved))
+	for _, id := range r.moved {
+		moved[id] = true
+	}
+	out := make([]cert.Finding, 0, len(r.before.findings)+len(now))
+	for n := range r.before.findings {
+		if !moved[r.before.findings[n].Target] {
+			out = append(out, r.before.findings[n])
+		}
+	}
+	return append(out, now...), nil
+}
+
 func (r inDB) decisions(c string) ([]cert.Decision, error) { return r.db.CampaignDecisions(r.ctx, c) }
 func (r inDB) issue(id string) (cert.KnownIssue, error)    { return r.db.Issue(r.ctx, id) }
 

@@ -34,7 +34,13 @@ type viewed struct {
 	view    cert.CampaignView
 	targets []cert.Target
 	assess  judge.Assessment
+
+	mark     sqlite.Mark    // with which the next view reads on
+	findings []cert.Finding // in need of attention, as they are assessed; nil: they are too many to keep, or nobody looks on
 }
+
+// viewFindings bounds the findings that are kept for the next view.
+const viewFindings = 20_000
 
 // View says how a campaign stands.
 func (r *Review) View(ctx context.Context, name string) (cert.CampaignView, error) {
@@ -60,12 +66,12 @@ func (r *Review) viewed(ctx context.Context, name string) (*viewed, error) {
 	}
 	now := r.Now()
 	r.views.mu.Lock()
-	if v := r.views.all[c.ID]; v != nil && v.version == c.Version && !now.Before(v.at) && now.Sub(v.at) < viewFor {
-		r.views.mu.Unlock()
-		return v, nil
-	}
+	before := r.views.all[c.ID]
 	r.views.mu.Unlock()
-	v, err := r.look(ctx, c, now)
+	if before != nil && before.version == c.Version && !now.Before(before.at) && now.Sub(before.at) < viewFor {
+		return before, nil
+	}
+	v, err := r.look(ctx, c, now, before)
 	if err != nil {
 		return nil, err
 	}
@@ -87,9 +93,10 @@ func (r *Review) viewed(ctx context.Context, name string) (*viewed, error) {
 	return v, nil
 }
 
-// look makes a view. What is stored meanwhile may be in it or not; the next one has it.
-func (r *Review) look(ctx context.Context, c cert.Campaign, now time.Time) (*viewed, error) {
-	facts, err := factsOf(inDB{ctx, r.DB}, c, now)
+// look makes a view, after another if there is one. What is stored meanwhile may be in it or not; the next one has it.
+func (r *Review) look(ctx context.Context, c cert.Campaign, now time.Time, before *viewed) (*viewed, error) {
+	mark := r.DB.MarkOf(&c)
+	facts, err := factsOf(since(ctx, r.DB, &c, before), c, now)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +147,11 @@ func (r *Review) look(ctx context.Context, c cert.Campaign, now time.Time) (*vie
 	if out.Needs == nil {
 		out.Needs = []cert.Need{}
 	}
-	return &viewed{version: c.Version, at: now, view: out, targets: facts.Targets, assess: assessed}, nil
+	v := &viewed{version: c.Version, at: now, view: out, targets: facts.Targets, assess: assessed, mark: mark}
+	if len(facts.Findings) <= viewFindings && !c.State.Final() {
+		v.findings = facts.Findings
+	}
+	return v, nil
 }
 
 // describe fills in what the groups that are shown have beyond their numbers, of one finding each.
