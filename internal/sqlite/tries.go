@@ -120,11 +120,12 @@ func (t *CampaignTx) RunSubmission(run string) (cert.Submission, error) {
 	return r.Submission, err
 }
 
-// LateTries returns the closed tries of a campaign whose run has been completed since, and of whose results their target does not know.
+// LateTries returns the closed tries of a campaign whose run has been completed since, and of which their target does not know that, whether or not
+// somebody has noted their submission.
 func (db *DB) LateTries(ctx context.Context, campaign string, limit int) ([]TryRow, error) {
 	return list(ctx, db.r, scanTry, "SELECT "+tryColumns+`t.seen FROM targets g INDEXED BY targets_state CROSS JOIN tries t ON t.target = g.id CROSS JOIN runs r ON r.id = t.run
 		WHERE g.campaign = ? AND t.open = 0 AND r.state = 'completed' AND EXISTS (SELECT 1 FROM submissions s WHERE s.run = r.id AND s.index_state <> 'pending')
-		AND EXISTS (SELECT 1 FROM json_each(g.data, '$.tries') j WHERE j.value ->> '$.run' = t.run AND coalesce(j.value ->> '$.submission', '') = '' AND coalesce(j.value ->> '$.suspect', '') = '') LIMIT ?`, campaign, limit)
+		AND EXISTS (SELECT 1 FROM json_each(g.data, '$.tries') j WHERE j.value ->> '$.run' = t.run AND (coalesce(j.value ->> '$.submission', '') = '' OR j.value ->> '$.state' <> 'completed') AND coalesce(j.value ->> '$.suspect', '') = '') LIMIT ?`, campaign, limit)
 }
 
 // ReviewTry has a try looked at again that was.

@@ -10,7 +10,7 @@ import (
 )
 
 // late takes in results of runs that their try had given up: a machine that was believed lost has come back with them. They count where there are no
-// others; else they are only kept with the try.
+// others; else what failed in them is held against the subject besides.
 func (e *Engine) late(ctx context.Context, c cert.Campaign) error {
 	rows, err := e.DB.LateTries(ctx, c.ID, maxMoves)
 	if err != nil {
@@ -37,17 +37,17 @@ func (e *Engine) tookLate(tx *sqlite.CampaignTx, row sqlite.TryRow) error {
 		return err
 	}
 	n := slices.IndexFunc(g.Tries, func(t cert.Try) bool { return t.Run == row.Run })
-	if n < 0 || g.Tries[n].Submission == s.ID {
+	if n < 0 || g.Tries[n].Submission == s.ID && g.Tries[n].State == cert.Completed {
 		return nil
 	}
 	now := e.Now()
 	try := &g.Tries[n]
 	try.Submission, try.Counts, g.Updated = s.ID, s.Counts, now
+	if try.Infra { // else it says something about the subject, whatever the machine has done since
+		try.Failure = nil
+	}
+	try.State, try.Infra = cert.Completed, false // what failed in them did fail, whatever a later try made of it
 	if g.State == cert.TargetMissing && !try.Partial() && try.Finding == "" {
-		if try.Infra { // else it says something about the subject, whatever the machine has done since
-			try.Failure = nil
-		}
-		try.State, try.Infra = cert.Completed, false
 		g.State, g.Why, g.Counted, g.Submission = cert.TargetComparing, "", try.Number, s.ID
 	}
 	if err := tx.PutTarget(g); err != nil {

@@ -173,3 +173,37 @@ func TestFaultTryIsForgotten(t *testing.T) {
 		require.Equal(l, "the controller knows nothing of it any more: its data went back to an earlier time, or were repaired", g.Tries[0].Failure.Message)
 	}, nodes("node1"), func(l *lab) { l.hold["node1"] = true })
 }
+
+// TestFaultLateResultsAreNotHidden has a machine that was given up come back with its results after another try has passed, and somebody note them before
+// the engine does: they are a completed try's, so that what failed in them is a finding.
+func TestFaultLateResultsAreNotHidden(t *testing.T) {
+	t.Parallel()
+	inLab(t, func(l *lab) {
+		c := l.over(l.begin().ID)
+		g := l.target(c.ID, "node1")
+		require.Equal(l, cert.TargetDone, g.State)
+		require.Equal(l, 2, g.Counted)
+		require.True(l, g.Tries[0].Infra)
+		submission := l.comesBack(g.Tries[0].Run)
+		require.NoError(l, l.db.ChangeCampaigns(context.Background(), func(tx *sqlite.CampaignTx) error {
+			g, err := tx.Target(g.ID)
+			require.NoError(l, err)
+			g.Tries[0].Submission = submission
+			return tx.PutTarget(g)
+		}))
+		l.until("they are known to be whole", func() bool { return !l.target(c.ID, "node1").Tries[0].Infra })
+		g = l.target(c.ID, "node1")
+		require.Equal(l, cert.Completed, g.Tries[0].State)
+		require.Nil(l, g.Tries[0].Failure)
+		require.Equal(l, submission, g.Tries[0].Submission)
+		require.Equal(l, 2, g.Counted, "the later try counts")
+		require.Contains(l, l.log(c.ID), "late: node1: run "+g.Tries[0].Run+" was given up, and its results have come after all")
+	}, nodes("node1"), func(l *lab) {
+		l.does = func(host string, spec cert.Spec, nth int) outcome {
+			if nth == 1 {
+				return failing(order.FailMachineLost, "it kept silent")(host, spec, nth)
+			}
+			return outcome{}
+		}
+	})
+}
