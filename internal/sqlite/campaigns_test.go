@@ -65,3 +65,33 @@ func TestAVersionGoesUpOncePerTransaction(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 2, got.Version)
 }
+
+// TestWhatAFinalCampaignRanIsNotRepeated has an incident spoil a campaign's run: the lab does it again for as long as somebody waits for it.
+func TestWhatAFinalCampaignRanIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	for state, again := range map[cert.CampaignState]int{cert.CampaignActive: 1, cert.CampaignPaused: 1, cert.CampaignCancelled: 0, cert.CampaignSuperseded: 0, cert.CampaignApproved: 0} {
+		t.Run(string(state), func(t *testing.T) {
+			t.Parallel()
+			db, ctx := open1(t), t.Context()
+			m, closed := machine(t, db, "node0"), epoch.Add(time.Hour)
+			run := cert.Run{ID: cert.NewID(cert.RunID, epoch), Machine: m.ID, Origin: cert.FromOrder, State: cert.Running, Created: epoch,
+				Attempts: []cert.Attempt{{Number: 1, State: cert.Running, Updated: epoch}}}
+			require.NoError(t, db.AddRun(ctx, run))
+			require.NoError(t, db.ChangeCampaigns(ctx, func(tx *CampaignTx) error {
+				c := cert.Campaign{ID: cert.NewID(cert.CampaignID, epoch), Name: "c", State: state, Created: epoch}
+				require.NoError(t, tx.AddCampaign(c, "machine"))
+				require.NoError(t, tx.PutTarget(cert.Target{ID: cert.NewID(cert.TargetID, epoch), Campaign: c.ID, Machine: m.ID, Plan: "a::b", State: cert.TargetQueued, Updated: epoch,
+					Tries: []cert.Try{{Number: 1, Purpose: cert.TryFirst, Machine: m.ID, Run: run.ID}}}))
+				require.NoError(t, tx.PutIncident(cert.Incident{ID: "i1", Scope: cert.ScopeZone, Opened: epoch, Closed: &closed}))
+				require.NoError(t, tx.SuspectAttempts("i1", []string{m.ID}))
+				return tx.ChangeRun(run.ID, func(r *cert.Run) (bool, error) {
+					r.State, r.Finished, r.Failure = cert.Failed, &closed, &cert.Failure{Type: "timeout"}
+					return true, nil
+				})
+			}))
+			ids, err := db.SuspectRuns(ctx, epoch)
+			require.NoError(t, err)
+			require.Len(t, ids, again)
+		})
+	}
+}

@@ -9,12 +9,13 @@ import (
 )
 
 // SuspectRuns returns the orders that are over, that an incident has overlapped which is closed, and that no other run repeats, if they or the
-// incident were over after then: the oldest first.
+// incident were over after then: the oldest first. Nobody waits for those of campaigns that are final.
 func (db *DB) SuspectRuns(ctx context.Context, then time.Time) ([]string, error) {
 	return list(ctx, db.r, func(s scanner) (v string, err error) { return v, s.Scan(&v) },
 		`SELECT r.id FROM attempts a INDEXED BY attempts_suspect CROSS JOIN runs r ON r.id = a.run CROSS JOIN incidents i ON i.id = a.suspect
 		WHERE a.suspect <> '' AND r.origin = 'order' AND r.state IN ('completed', 'failed') AND r.cancel_requested = 0
-		AND i.closed IS NOT NULL AND max(r.finished, i.closed) >= ? AND NOT EXISTS (SELECT 1 FROM runs n WHERE n.repeats = r.id AND n.repeats <> '') ORDER BY r.seq`, micros(then))
+		AND i.closed IS NOT NULL AND max(r.finished, i.closed) >= ? AND NOT EXISTS (SELECT 1 FROM runs n WHERE n.repeats = r.id AND n.repeats <> '')
+		AND NOT EXISTS (SELECT 1 FROM tries t JOIN campaigns c ON c.id = t.campaign WHERE t.run = r.id AND t.purpose <> 'attached' AND NOT (c.`+openCampaigns+`)) ORDER BY r.seq`, micros(then))
 }
 
 // SuspectRunning marks the attempts that have begun on these machines since the incident did, as SuspectAttempts does; but not those of checks,

@@ -384,6 +384,13 @@ func (e *Engine) askOne(ctx context.Context, c cert.Campaign, row sqlite.TryRow)
 		if err != nil {
 			return err
 		}
+		if c, err := tx.Campaign(row.Campaign); err != nil {
+			return err
+		} else if c.State == cert.CampaignPaused { // meanwhile
+			if err := holdQueued(tx, &c, true, now); err != nil {
+				return err
+			}
+		}
 		if n := slices.IndexFunc(g.Tries, func(t cert.Try) bool { return t.Run == row.Run }); n >= 0 && g.Tries[n].Asked == nil {
 			g.Tries[n].Asked = &now
 			return tx.PutTarget(g)

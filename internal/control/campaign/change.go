@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"certlab/internal/cert"
 	"certlab/internal/sqlite"
@@ -74,9 +75,15 @@ func (e *Engine) ChangeCampaign(ctx context.Context, name string, x cert.ChangeC
 		case *x.Paused && c.State != cert.CampaignPaused:
 			c.State, c.Ending, kind = cert.CampaignPaused, because("paused by "+by, x.Reason), "paused"
 			said = append(said, "paused")
+			if err := holdQueued(tx, c, true, now); err != nil {
+				return err
+			}
 		case !*x.Paused && c.State == cert.CampaignPaused:
 			c.State, c.Ending, c.Resumed, kind = cert.CampaignActive, "", &now, "resumed"
 			said = append(said, "resumed")
+			if err := holdQueued(tx, c, false, now); err != nil {
+				return err
+			}
 		}
 		if len(said) == 0 {
 			return nil
@@ -134,6 +141,38 @@ func reprioritise(tx *sqlite.CampaignTx, c *cert.Campaign) error {
 			return err
 		}
 		r.Priority = min(max(c.Priority, -mostPriority), mostPriority)
+		if err := tx.PutReservation(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heldFor is how long the queue passes over what a paused campaign waits for, if nobody resumes it: long enough that somebody does before.
+const heldFor = 10 * 365 * 24 * time.Hour
+
+// holdQueued keeps the queue from giving machines to a campaign that is paused, or lets it. The places in the queue stay.
+func holdQueued(tx *sqlite.CampaignTx, c *cert.Campaign, hold bool, now time.Time) error {
+	open, err := tx.OpenTries(c.ID)
+	if err != nil {
+		return err
+	}
+	for _, row := range open {
+		if row.Reservation == "" {
+			continue
+		}
+		r, err := tx.Reservation(row.Reservation)
+		if cert.CodeOf(err) == cert.NotFound || err == nil && (r.State != cert.ReservationQueued || hold == (r.NotBefore != nil)) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.NotBefore, r.Blocked = nil, ""
+		if hold {
+			until := now.Add(heldFor)
+			r.NotBefore, r.Blocked = &until, "campaign "+c.Name+" is paused"
+		}
 		if err := tx.PutReservation(r); err != nil {
 			return err
 		}

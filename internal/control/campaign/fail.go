@@ -209,6 +209,9 @@ func (e *Engine) holdBack(tx *sqlite.CampaignTx, c cert.Campaign, f *cert.Failur
 	if err := tx.PutCampaign(c); err != nil {
 		return err
 	}
+	if err := holdQueued(tx, &c, true, e.Now()); err != nil {
+		return err
+	}
 	return tx.Note(cert.CampaignEvent{Campaign: c.ID, At: e.Now(), Kind: "paused", Who: holder, Text: c.Ending})
 }
 

@@ -84,7 +84,7 @@ func (l *lab) reservation(ctx context.Context, r cert.Reservation, used map[stri
 		now := l.now()
 		switch r.State {
 		case cert.ReservationQueued:
-			if held || used[m.ID] {
+			if held || used[m.ID] || r.NotBefore != nil && now.Before(*r.NotBefore) {
 				return nil
 			}
 			used[m.ID] = true
