@@ -71,6 +71,7 @@ type VerdictMachine struct {
 	Submission string `json:"submission,omitempty"`
 	SHA256     string `json:"sha256,omitempty"` // of the archive
 	Kernel     string `json:"kernel,omitempty"`
+	RanOn      string `json:"ran_on,omitempty"` // the equal machine that has stood in for it, where that was another one
 	Why        string `json:"why,omitempty"`
 }
 

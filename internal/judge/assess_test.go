@@ -149,3 +149,22 @@ func TestFaultPartsOfACampaignAreLost(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, drafts, 1)
 }
+
+// A verdict says where a plan has run, where an equal machine has stood in.
+func TestVerdictNamesTheMachineThatStoodIn(t *testing.T) {
+	t.Parallel()
+	f := clean(t)
+	f.Targets = slices.Clone(f.Targets)
+	g := &f.Targets[0]
+	g.Tries = slices.Clone(g.Tries)
+	g.Tries[g.Counted-1].Machine, g.Tries[g.Counted-1].Hostname = "m-other", "other"
+	v, err := judge.VerdictOf(f, judge.Assess(f), "approved", cert.ByPolicy, "clear", "", nil)
+	require.NoError(t, err)
+	for _, m := range v.Machines {
+		want := ""
+		if m.Machine == g.Machine && m.Plan == g.Plan {
+			want = "other"
+		}
+		require.Equal(t, want, m.RanOn)
+	}
+}

@@ -85,6 +85,9 @@ func (v *view) verdictMachines(a *Assessment, archives map[string]string) []cert
 		} else if is := standings[t.Machine]; is != nil {
 			m.Standing, m.By = is.Standing, is.By
 		}
+		if try := countedTry(t); try != nil && try.Machine != "" && try.Machine != t.Machine {
+			m.RanOn = cmp.Or(try.Hostname, try.Machine)
+		}
 		if t.Compared != nil {
 			m.Kernel = t.Compared.Proof.Kernel
 		}
