@@ -14,13 +14,18 @@ import (
 // shown is a command that a document shows, in a console block or indented, without the comment behind it.
 var shown = regexp.MustCompile(`(?m)^(?:\$ |    )(?:build/bin/)?certlab (.*?)(?:\s+#.*|\s+\|.*)?$`)
 
-// words splits a command as a shell does, as far as documents need it: at spaces that are in no quotes.
+// words splits a command as a shell does, as far as documents need it: at spaces that are in no quotes, nor in what another command prints.
 func words(command string) (out []string) {
 	word, quote, in := strings.Builder{}, rune(0), false
+	before := rune(0)
 	for _, c := range command {
+		last := before
+		before = c
 		switch {
 		case c == quote:
 			quote = 0
+		case quote == 0 && last == '$' && c == '(':
+			quote = ')'
 		case quote == 0 && (c == '\'' || c == '"'):
 			quote, in = c, true
 		case quote == 0 && c == ' ':
