@@ -2,6 +2,7 @@ package judge
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"certlab/internal/cert"
@@ -69,7 +70,7 @@ func proveKernel(s cert.Subject, e Evidence) string {
 			if b.Kernel != want {
 				return fmt.Sprintf("%s ran, not %s", orNothing(b.Kernel), want)
 			}
-			if b.Version != s.Version {
+			if !imageOf(b.Version, s.Version) {
 				return fmt.Sprintf("%s is of package version %s, not %s", want, orNothing(b.Version), s.Version)
 			}
 			return ""
@@ -85,7 +86,7 @@ func proveKernel(s cert.Subject, e Evidence) string {
 	}
 	for _, name := range []string{"linux-image-" + want, "linux-image-unsigned-" + want} {
 		if version, ok := e.Packages[name]; ok {
-			if version != s.Version {
+			if !imageOf(version, s.Version) {
 				return fmt.Sprintf("%s was installed in version %s, not %s", name, version, s.Version)
 			}
 			return ""
@@ -93,6 +94,15 @@ func proveKernel(s cert.Subject, e Evidence) string {
 	}
 	return "the submission lists no package linux-image-" + want
 }
+
+// imageOf reports whether an image of a version is the kernel of another one: it is the same, or was only signed anew (6.8.0-51.52+1), without being built
+// anew.
+func imageOf(image, kernel string) bool {
+	rest, ok := strings.CutPrefix(image, kernel)
+	return ok && kernel != "" && (rest == "" || signedAnew.MatchString(rest))
+}
+
+var signedAnew = regexp.MustCompile(`^\+\d{1,6}$`)
 
 func orNothing(s string) string {
 	if s == "" {

@@ -41,10 +41,17 @@ func TestFaultResultsThatAreNotProved(t *testing.T) {
 		"it fell back between two tests":  {func(_ *judge.Evidence, b []order.Boot) { b[2].Kernel = "6.8.0-50-generic" }, "in boot c 6.8.0-50-generic ran"},
 		"one boot was not looked at":      {func(_ *judge.Evidence, b []order.Boot) { b[3].Proved = false }, "boot d is not proved"},
 		"the right name, another version": {func(_ *judge.Evidence, b []order.Boot) { b[1].Version = "6.8.0-51.53" }, "is of package version 6.8.0-51.53, not 6.8.0-51.52"},
-		"no job ran":                      {func(_ *judge.Evidence, b []order.Boot) { b[1].Tests, b[3].Tests = false, false }, "no boot is known in which jobs ran"},
-		"only selected":                   {func(e *judge.Evidence, _ []order.Boot) { e.State.Step = order.SubjectSelected }, "got no further than selected"},
-		"refused":                         {func(e *judge.Evidence, _ []order.Boot) { e.State.Step, e.State.Problem = order.SubjectRefused, "held" }, "refused: held"},
-		"no boots":                        {func(e *judge.Evidence, _ []order.Boot) { e.State.Boots = nil }, "no boot is known"},
+		"only signed anew": {func(_ *judge.Evidence, b []order.Boot) {
+			for n := range b[1:4] {
+				b[n+1].Version = "6.8.0-51.52+1"
+			}
+		}, ""},
+		"built anew":            {func(_ *judge.Evidence, b []order.Boot) { b[1].Version = "6.8.0-51.521" }, "is of package version 6.8.0-51.521"},
+		"a build of somebody's": {func(_ *judge.Evidence, b []order.Boot) { b[1].Version = "6.8.0-51.52+lp1" }, "is of package version 6.8.0-51.52+lp1"},
+		"no job ran":            {func(_ *judge.Evidence, b []order.Boot) { b[1].Tests, b[3].Tests = false, false }, "no boot is known in which jobs ran"},
+		"only selected":         {func(e *judge.Evidence, _ []order.Boot) { e.State.Step = order.SubjectSelected }, "got no further than selected"},
+		"refused":               {func(e *judge.Evidence, _ []order.Boot) { e.State.Step, e.State.Problem = order.SubjectRefused, "held" }, "refused: held"},
+		"no boots":              {func(e *judge.Evidence, _ []order.Boot) { e.State.Boots = nil }, "no boot is known"},
 		"by hand": {func(e *judge.Evidence, _ []order.Boot) {
 			*e = judge.Evidence{Attached: true, Kernel: kernel, Packages: map[string]string{"linux-image-" + kernel: "6.8.0-51.52"}}
 		}, ""},
