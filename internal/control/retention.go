@@ -48,7 +48,7 @@ func (l *Lab) Retain(ctx context.Context, passed time.Duration) error {
 	if days <= 0 {
 		return nil
 	}
-	for ctx.Err() == nil {
+	for removed := 0; ctx.Err() == nil; {
 		n, files, err := l.DB.RemoveRuns(ctx, now.AddDate(0, 0, -days), now, retentionBatch)
 		if err != nil {
 			return err
@@ -61,8 +61,19 @@ func (l *Lab) Retain(ctx context.Context, passed time.Duration) error {
 		if n > 0 {
 			l.Logger.Info("old runs removed", "runs", n, "older_than_days", days)
 		}
-		if n < retentionBatch {
-			return nil
+		if removed += n; n < retentionBatch {
+			return l.removeLogs(ctx, removed > 0)
+		}
+	}
+	return ctx.Err()
+}
+
+// removeLogs removes what was kept of logs whose results are gone. What a crash leaves goes with the next runs that are removed.
+func (l *Lab) removeLogs(ctx context.Context, some bool) error {
+	for from := int64(0); some && ctx.Err() == nil; some = from != 0 {
+		var err error
+		if from, err = l.DB.RemoveUnusedLogs(ctx, from, 10*retentionBatch); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
