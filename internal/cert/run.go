@@ -378,7 +378,28 @@ func (run *Run) LoseMachine(why string, now time.Time) bool {
 }
 
 // LoseKernel is LoseMachine for a run whose machine did not come up with the kernel that was selected.
-func (run *Run) LoseKernel(why string, now time.Time) bool { return run.lose(FailKernelBoot, why, now) }
+func (run *Run) LoseKernel(why string, now time.Time) bool {
+	if !run.lose(FailKernelBoot, why, now) {
+		return false
+	}
+	if last := run.attempt(); last != nil && last.Subject != nil {
+		said := *last.Subject
+		said.GivenUp = why
+		last.Subject = &said
+	}
+	return true
+}
+
+// GivenUp says why the controller once gave the run's machine up as one that does not come up with its subject; empty: it has not. It stays so when the
+// machine comes up after all: somebody has helped it, or the next time it may not.
+func (run *Run) GivenUp() string {
+	for _, a := range run.Attempts {
+		if a.Subject != nil && a.Subject.GivenUp != "" {
+			return a.Subject.GivenUp
+		}
+	}
+	return ""
+}
 
 // Booting reports whether the last that was heard of the run is that its machine goes down into its subject.
 func (run *Run) Booting() bool {
@@ -414,8 +435,14 @@ func (run *Run) take(r Report, now time.Time) {
 	a := Attempt{Number: r.Attempt, Sequence: r.Sequence, State: r.State, Updated: now, Progress: r.Progress, BootID: r.BootID,
 		CheckboxVersion: r.CheckboxVersion, Interruptions: r.Interruptions, Subject: r.Subject}
 	if n := len(run.Attempts); n > 0 && run.Attempts[n-1].Number == r.Attempt {
-		if a.Subject == nil {
-			a.Subject = run.Attempts[n-1].Subject
+		before := run.Attempts[n-1].Subject
+		switch {
+		case a.Subject == nil:
+			a.Subject = before
+		case before != nil:
+			said := *a.Subject
+			said.GivenUp = before.GivenUp
+			a.Subject = &said
 		}
 		a.MachineLost, a.Suspect = run.Attempts[n-1].MachineLost, run.Attempts[n-1].Suspect
 		run.Attempts[n-1] = a

@@ -71,6 +71,8 @@ type SubjectState struct {
 	Before    string    `json:"before,omitempty"`    // kernel that ran before
 	Boots     []Boot    `json:"boots,omitempty"`     // of the attempt, in order, the one that it began in first
 	Problem   string    `json:"problem,omitempty"`   // why it is refused, fell-back or dirty
+	// GivenUp is the controller's word, and no agent's takes it back: why it gave the machine up as one that does not come up with the subject.
+	GivenUp string `json:"given_up,omitempty"`
 }
 
 // A Boot is one boot of a machine in an attempt, with the kernel that ran.

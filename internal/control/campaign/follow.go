@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"certlab/internal/cert"
+	"certlab/internal/order"
 	"certlab/internal/sqlite"
 )
 
@@ -143,6 +144,10 @@ func (e *Engine) runOver(tx *sqlite.CampaignTx, row sqlite.TryRow, run *cert.Run
 			f = &cert.Failure{Type: "agent", Message: fmt.Sprintf("run %s failed, and nobody said why", run.ID)}
 		}
 		return true, e.failed(tx, row, f, run)
+	}
+	if why := run.GivenUp(); why != "" {
+		// It came up after it had been given up, before anybody here has looked: that counts all the same, and its results come besides.
+		return true, e.failed(tx, row, &cert.Failure{Type: order.FailKernelBoot, Message: why}, run)
 	}
 	return true, e.end(tx, row, func(g *cert.Target, try *cert.Try) {
 		try.State, try.Started, try.Counts, try.Submission, try.Suspect = cert.Completed, run.Started, run.Counts, s.ID, suspectOf(run)

@@ -207,3 +207,41 @@ func TestFaultLateResultsAreNotHidden(t *testing.T) {
 		}
 	})
 }
+
+// TestFaultMachineComesUpBeforeItIsNoted has the lab give a machine up that does not come up with its kernel, and the machine come up before the campaign has
+// looked: that it did not boot counts all the same.
+func TestFaultMachineComesUpBeforeItIsNoted(t *testing.T) {
+	t.Parallel()
+	inLab(t, func(l *lab) {
+		ctx := context.Background()
+		c := l.begin()
+		l.until("it runs", func() bool { return l.target(c.ID, "node1").State == cert.TargetRunning })
+		run := l.target(c.ID, "node1").Tries[0].Run
+		f, err := l.db.AddFile(ctx, run, cert.File{Attempt: 1, Kind: cert.KindSubmission, Name: "submission.tar.xz", SHA256: fmt.Sprintf("%064x", 9), Size: 1, Received: l.now()})
+		require.NoError(l, err)
+		require.NoError(l, l.db.SaveIndex(ctx, f.Submission, cert.Index{Version: 1, Plan: cert.PlanSRU, Counts: cert.Counts{"pass": 3}}))
+		said := func(sequence int64, step string) cert.Report {
+			return cert.Report{Attempt: 1, Sequence: sequence, Origin: cert.FromOrder, State: cert.Running, Progress: cert.Progress{Phase: string(order.Booting)},
+				Subject: &order.SubjectState{Step: step}}
+		}
+		_, err = l.db.UpdateRun(ctx, run, nil, func(r *cert.Run) (bool, error) {
+			require.True(l, r.Report(said(8, order.SubjectSelected), l.now()))
+			require.True(l, r.LoseKernel("it panicked", l.now()))
+			end := said(9, order.SubjectProved)
+			require.True(l, r.Report(end, l.now()))
+			end.State, end.Sequence = cert.Completed, 10
+			return r.Finish(cert.Finish{Report: end, Finished: l.now(), Counts: cert.Counts{"pass": 3}}, l.now())
+		})
+		require.NoError(l, err)
+		l.until("it is noted", func() bool { return l.target(c.ID, "node1").Tries[0].Failure != nil })
+		try := l.target(c.ID, "node1").Tries[0]
+		require.Equal(l, order.FailKernelBoot, try.Failure.Type)
+		require.Equal(l, "it panicked", try.Failure.Message)
+		l.until("and its results count besides", func() bool {
+			try := l.target(c.ID, "node1").Tries[0]
+			return try.Submission == f.Submission && try.Failure != nil && !try.Infra
+		})
+	}, nodes("node1"), func(l *lab) {
+		l.does = func(string, cert.Spec, int) outcome { return outcome{hang: true} }
+	})
+}
