@@ -74,7 +74,7 @@ func (c *campaignTargetsCmd) Run(ctx context.Context, std streams) error {
 		if n := len(t.Tries); n > 0 {
 			run = t.Tries[n-1].Run
 		}
-		rows = append(rows, []string{t.Hostname, t.Plan, string(t.State), fmt.Sprint(len(t.Tries)), jobsText(t), proofText(t), join(targetNote(t), lastTry(t)), run})
+		rows = append(rows, []string{t.Shown(), t.Plan, string(t.State), fmt.Sprint(len(t.Tries)), jobsText(t), proofText(t), join(targetNote(t), lastTry(t)), run})
 	}
 	return table(std.out, []string{"MACHINE", "PLAN", "STATE", "TRIES", "JOBS", "PROVED", "NOTE", "LAST RUN"}, rows)
 }

@@ -72,11 +72,7 @@ func (s *sheet) group(label string, g cert.FindingGroup) {
 		known = "known: " + cmp.Or(g.IssueLink, g.Issue)
 	}
 	excerpt := firstLine(cmp.Or(g.Excerpt, g.Text))
-	flaky := g.Flaky
-	if flaky == "" && g.Job != "" {
-		flaky = "not known how flaky"
-	}
-	s.wrap(label, "  ", "  %s%s%s", known, because2("; ", flaky), because2("; log: ", excerpt))
+	s.wrap(label, "  ", "  %s%s%s", known, because2("; ", g.Flaky), because2("; log: ", excerpt))
 	if len(g.Findings) > 0 {
 		s.command(label, "certlab finding show "+shellWord(g.Findings[0])+attachmentsText(g.Attachments))
 	}
@@ -135,7 +131,7 @@ func (s *sheet) machines(v cert.CampaignView, most int, name string) {
 	}
 	shown := v.Machines[:min(len(v.Machines), most)]
 	for _, t := range shown {
-		text := fmt.Sprintf("%s %s: %s", t.Hostname, cmp.Or(v.Standings[t.Machine], cert.StandWaiting), t.State)
+		text := fmt.Sprintf("%s %s: %s", t.Shown(), cmp.Or(v.Standings[t.Machine], cert.StandWaiting), t.State)
 		if t.Compared != nil {
 			text += fmt.Sprintf(", %s jobs, %s", cmp.Or(jobsText(t), "?"), proofText(t))
 			if !t.Compared.Manifest {

@@ -1,6 +1,7 @@
 package cert
 
 import (
+	"cmp"
 	"time"
 
 	"certlab/internal/order"
@@ -177,6 +178,24 @@ type Target struct {
 	Next       *Try        `json:"next,omitempty"`       // what is to be tried next: purpose, machine, jobs, finding and who asked, and ids that were promised; null: the first try
 	Then       TargetState `json:"then,omitempty"`       // that it goes back to after a try for some jobs, or one that came to nothing
 	Updated    time.Time   `json:"updated"`
+}
+
+// RanOn names the machine that has stood in for the target's own: the one of the try that counts. Empty: its own, or nothing counts yet.
+func (t Target) RanOn() string {
+	for n := range t.Tries {
+		if y := &t.Tries[n]; t.Counted > 0 && y.Number == t.Counted && y.Machine != "" && y.Machine != t.Machine {
+			return cmp.Or(y.Hostname, y.Machine)
+		}
+	}
+	return ""
+}
+
+// Shown is the machine's name for people, with the one that has stood in for it.
+func (t Target) Shown() string {
+	if on := t.RanOn(); on != "" {
+		return t.Hostname + " (ran on " + on + ")"
+	}
+	return t.Hostname
 }
 
 // MaxTriesKept bounds how often one target is tried, whatever policy and people ask for.

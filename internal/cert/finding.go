@@ -101,7 +101,7 @@ type FindingGroup struct {
 	Signature string         `json:"signature,omitempty"`
 	Machines  int            `json:"machines"`
 	Of        int            `json:"of"`    // machines that ran the job
-	Names     []string       `json:"names"` // some of them
+	Names     []string       `json:"names"` // some of them, for people: in a view with the machine that stood in, as Target.Shown
 	HWClasses map[string]int `json:"hw_classes,omitempty"`
 	Findings  []string       `json:"findings"` // ids, some of them
 	Issue     string         `json:"issue,omitempty"`

@@ -124,7 +124,7 @@ func (r *Review) look(ctx context.Context, c cert.Campaign, now time.Time, befor
 	}
 	err = r.tallyOf(ctx, c.ID, func(t *tally) {
 		out.Skips = t.skipCounts()
-		out.Groups = judge.Group(facts.Findings, t.ran)
+		out.Groups = judge.Group(standIns(facts.Targets, facts.Findings), t.ran)
 	})
 	if err != nil {
 		return nil, err
@@ -152,6 +152,26 @@ func (r *Review) look(ctx context.Context, c cert.Campaign, now time.Time, befor
 		v.findings = facts.Findings
 	}
 	return v, nil
+}
+
+// standIns names in findings the machines that have stood in for others, for people. The findings that are handed in stay as they are.
+func standIns(targets []cert.Target, findings []cert.Finding) []cert.Finding {
+	shown := make(map[string]string)
+	for n := range targets {
+		if targets[n].RanOn() != "" {
+			shown[targets[n].ID] = targets[n].Shown()
+		}
+	}
+	if len(shown) == 0 {
+		return findings
+	}
+	out := slices.Clone(findings)
+	for n := range out {
+		if name := shown[out[n].Target]; name != "" {
+			out[n].Hostname = name
+		}
+	}
+	return out
 }
 
 // describe fills in what the groups that are shown have beyond their numbers, of one finding each.
@@ -299,7 +319,7 @@ func changed(targets []cert.Target) []cert.ChangeCount {
 			}
 			c.Machines++
 			if len(c.Names) < viewNames {
-				c.Names = append(c.Names, t.Hostname)
+				c.Names = append(c.Names, t.Shown())
 			}
 		}
 	}
