@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"certlab/internal/cert"
@@ -14,7 +13,7 @@ import (
 // drain waits until the machine holds nothing that is not stored, or somebody has discarded it.
 func (a *at) drain(ctx context.Context) (bool, error) {
 	if a.d.Enrolled != nil && a.r.Discard == "" && a.m.Gone == nil && a.p.Holder == cert.ThisLab {
-		holds, err := a.holds(ctx)
+		holds, over, err := a.holds(ctx)
 		if err != nil {
 			return false, err
 		}
@@ -22,8 +21,10 @@ func (a *at) drain(ctx context.Context) (bool, error) {
 			a.f.putOff(a.d.ID, a.f.Poll)
 			return false, a.blockDrain(ctx, holds)
 		}
-		if wait, err := a.silent(ctx); wait || err != nil {
-			return false, err
+		if len(over) == 0 { // else why it is silent is known
+			if wait, err := a.silent(ctx); wait || err != nil {
+				return false, err
+			}
 		}
 	}
 	if a.m.Gone != nil || a.p.Holder == cert.AJuju || a.p.Holder == cert.Otherwise {
@@ -32,10 +33,19 @@ func (a *at) drain(ctx context.Context) (bool, error) {
 	}
 	err := a.f.advance(ctx, a.d, func(e *edit) error {
 		if e.r.Discard == "" && e.d.Enrolled != nil && a.p.Holder == cert.ThisLab {
-			if names, err := unstored(e.d, func(machine string) ([]string, error) { return e.tx.BegunRuns(machine, e.now.Add(-settleFor)) }, e.tx.AgentStatus); err != nil {
+			names, said, err := unstored(e.d, func(machine string) ([]string, error) { return e.tx.BegunRuns(machine, e.now.Add(-settleFor)) }, e.tx.AgentStatus)
+			if err != nil {
 				return err
-			} else if len(names) > 0 {
+			}
+			names, over, err := sift(names, a.heard(said), e.now, e.tx.Run)
+			if err != nil {
+				return err
+			}
+			if len(names) > 0 {
 				return errMoved // begun meanwhile
+			}
+			for _, s := range over {
+				e.log("given-up", "certlab", s.why)
 			}
 		}
 		if e.r.Discard != "" && e.d.Enrolled != nil {
@@ -99,39 +109,39 @@ func (a *at) silent(ctx context.Context) (bool, error) {
 		a.m.Machine.Hostname))
 }
 
-// holds says what the machine holds that is not stored; empty: nothing.
-func (a *at) holds(ctx context.Context) (string, error) {
-	names, err := unstored(a.d, func(machine string) ([]string, error) {
+// holds says what the machine holds that is not stored, empty: nothing; and of which runs nothing is waited for.
+func (a *at) holds(ctx context.Context) (string, []spent, error) {
+	names, said, err := unstored(a.d, func(machine string) ([]string, error) {
 		return a.f.DB.BegunRuns(ctx, machine, a.f.Now().Add(-settleFor))
 	},
 		func(machine string) (sqlite.AgentSaid, bool, error) { return a.f.DB.AgentStatus(ctx, machine) })
+	if err != nil {
+		return "", nil, err
+	}
+	names, over, err := sift(names, a.heard(said), a.f.Now(), func(id string) (cert.Run, error) { return a.f.DB.Run(ctx, id) })
 	if err != nil || len(names) == 0 {
-		return "", err
+		return "", over, err
 	}
-	noun := "run"
-	if len(names) > 1 {
-		noun = "runs"
-	}
-	return fmt.Sprintf("machine %s is not released yet: it holds what is not stored, of %s %s; it is released once that is here (to discard it, name the machine: "+
-		"certlab machine release %s --discard %s)", a.m.Machine.Hostname, noun, strings.Join(names, ", "), a.r.ID, a.m.Machine.Hostname), nil
+	return fmt.Sprintf("machine %s is not released yet: it holds what is not stored, of %s; it is released once that is here (to discard it, name the machine: "+
+		"certlab machine release %s --discard %s)", a.m.Machine.Hostname, runsText(names), a.r.ID, a.m.Machine.Hostname), over, nil
 }
 
-// unstored returns the runs of which a deployment's machine holds something that is not stored.
-func unstored(d cert.Deployment, begun func(machine string) ([]string, error), status func(machine string) (sqlite.AgentSaid, bool, error)) ([]string, error) {
+// unstored returns the runs of which a deployment's machine holds something that is not stored, and what its agent said last.
+func unstored(d cert.Deployment, begun func(machine string) ([]string, error), status func(machine string) (sqlite.AgentSaid, bool, error)) ([]string, sqlite.AgentSaid, error) {
 	names, err := begun(d.Machine)
 	if err != nil {
-		return nil, err
+		return nil, sqlite.AgentSaid{}, err
 	}
 	said, found, err := status(d.Machine)
 	if err != nil || !found || said.Key != d.ID {
-		return names, err
+		return names, said, err
 	}
 	for _, id := range append(slices.Clone(said.Status.Undelivered), said.Status.Running) {
 		if id != "" && !slices.Contains(names, id) {
 			names = append(names, id)
 		}
 	}
-	return names, nil
+	return names, said, nil
 }
 
 // blockDrain says what a release waits for, also to the site.

@@ -178,7 +178,13 @@ func (f *Fleet) choose(p *picture, r *cert.Reservation, q cert.Query, candidates
 	case paused == matching:
 		return nil, fmt.Sprintf("all machines that match are paused (%s)", pausedText(candidates))
 	}
-	return nil, fmt.Sprintf("all machines that match (%d) are in use or cannot be used now", matching)
+	text := fmt.Sprintf("all machines that match (%d) are in use or cannot be used now", matching)
+	for _, m := range candidates {
+		if d := p.deploying[m.ID]; d != nil && d.Phase == cert.PhaseRelease && p.held[d.ID] != nil && p.held[d.ID].Blocked != "" {
+			return nil, text + ": " + p.held[d.ID].Blocked
+		}
+	}
+	return nil, text
 }
 
 func pausedText(all []*cert.FleetMachine) string {
