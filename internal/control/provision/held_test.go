@@ -34,22 +34,22 @@ func TestFaultKernelDoesNotBootHoldsNoRelease(t *testing.T) {
 					Spec: cert.Spec{Plan: "a::b", Subject: subject}, Failure: &cert.Failure{Type: cert.FailKernelBoot, Message: "kernel panic"},
 					Attempts: []cert.Attempt{{Number: 1, Sequence: 1, State: cert.Failed, Updated: began, Progress: cert.Progress{Phase: string(order.Booting)},
 						Subject: &order.SubjectState{Step: order.SubjectSelected, Boots: []order.Boot{{ID: "b", Kernel: "6.8.0-50-generic", At: began, Tests: tested}}}}}}))
-				time.Sleep(time.Minute)
+				time.Sleep(10 * time.Minute)
 				_, err := l.fleet().Release(l.Context(), r.ID, cert.ReleaseReservation{}, "ada", cert.Engineer)
 				require.NoError(l, err)
 				says := "nothing of run " + id + " is waited for: its kernel did not boot, and no job of its plan had run"
 				if tested {
 					says = "what it holds of run " + id + " and was not stored is lost: its kernel did not boot, and nothing was heard of it for 24h0m0s"
 					next := l.reserve("node1")
-					time.Sleep(time.Minute)
+					time.Sleep(10 * time.Minute)
 					require.Contains(l, l.state(next.ID).Blocked, "machine node1 is not released yet: it holds what is not stored, of run "+id)
 					require.Contains(l, l.state(next.ID).Blocked, "certlab machine release "+r.ID+" --discard node1")
 					_, err := l.fleet().Cancel(l.Context(), next.ID, cert.ReleaseReservation{}, "ada", cert.Engineer)
 					require.NoError(l, err)
-					time.Sleep(23 * time.Hour)
+					time.Sleep(22 * time.Hour)
 					require.Equal(l, maastest.Deployed, l.region.State(l.sid("node1")).Status)
 				}
-				time.Sleep(time.Hour)
+				time.Sleep(3 * time.Hour)
 				r = l.state(r.ID)
 				require.True(l, r.Final(), r.Blocked)
 				events, _, err := l.db.MachineEvents(l.Context(), sqlite.EventFilter{Machine: r.Machine}, sqlite.Page{Limit: 100})
@@ -62,6 +62,7 @@ func TestFaultKernelDoesNotBootHoldsNoRelease(t *testing.T) {
 				l.clean()
 			}, func(l *lab) {
 				l.options = func(o *provision.Options) {
+					o.Poll = 2 * time.Minute // a day has few turns then
 					o.Heard = func(string) time.Time {
 						if at := heard.Load(); at != nil {
 							return *at
